@@ -1,0 +1,64 @@
+"""What the runner needs from the world: five ports, so that simulation and live run the very same runner.
+
+==========  ==============================================  ============================================
+port        live                                            simulated
+==========  ==============================================  ============================================
+loop        asyncio's own                                   ``virtual_time.VirtualTimeLoop``
+Clock       ``clock.WallClock``                             ``clock.LoopClock``
+Venue       an exchange adapter, or ``paper.PaperVenue``    ``paper.PaperVenue``
+Store       ``memory_store.MemoryStore``                    ``memory_store.MemoryStore``
+Disk        ``disk.RealDisk``                               a disk in memory that can fill up and tear
+==========  ==============================================  ============================================
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..effects import Effect, Performer
+from ..fsm.events import Event
+
+Emit = Callable[[Event], None]
+NowNs = Callable[[], int]
+#: Asked at the last moment before a request leaves: "" to send, else the stable code why not.
+MaySend = Callable[[Effect], str]
+
+
+class Clock(Protocol):
+    """UTC nanoseconds that never go back within one process."""
+
+    def now_ns(self) -> int:
+        """The present."""
+        ...
+
+
+class Venue(Performer[Event], Protocol):
+    """An exchange. Serves the effects whose part is VENUE.
+
+    Duties of an implementation:
+
+    1. ``may_send(effect)`` is asked at the instant before the bytes leave, after every queue and throttle of the
+       implementation's own. A code that is not empty means: do not send, answer REFUSED with that code.
+    2. No retry of its own. The core decides on retries.
+    3. Reports about orders go to ``emit`` when they arrive, or stand in what ``perform`` returns, before the outcome.
+    4. A reply after the time-out is still evidence: emit it.
+    """
+
+    def connect(self, emit: Emit, now_ns: NowNs, may_send: MaySend) -> None:
+        """Begin to report. A later call takes the place of an earlier one, as when a process starts anew."""
+        ...
+
+    async def close(self) -> None:
+        """Stop reporting."""
+        ...
+
+
+class Store(Performer[Event], Protocol):
+    """Coordination between processes. Serves the effects whose part is STORE."""
+
+    def connect(self, now_ns: NowNs, holder: str) -> None:
+        """Name this process towards the others; lease validity is computed on its own clock."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection. A lease that is held simply runs out."""
+        ...

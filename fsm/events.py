@@ -1,0 +1,538 @@
+"""What the core is told. An event is a fact that somebody reports: a person, the venue, a store, a clock.
+
+Every event carries ``at_ns``, UTC nanoseconds of the runner's clock when the fact was received; the core itself has no clock.
+Five families, by who speaks:
+
+=========== ============================================================================================
+commands    SubmitOrder, CancelOrder, ReplaceOrder, Freeze, Unfreeze, SetReduceOnly, Stopping
+health      EdgeUpdate, MarkPrice, VenueLink
+evidence    reports of the venue about one order, named after FIX 150 (ExecType)
+answers     what came of an effect: Outcome for requests, OrderQueried, OpenOrders and Positions for
+            questions, LeaseAnswer and LatchAnswer for the store, TimerFired for timers
+lifecycle   Started, Restarted
+=========== ============================================================================================
+
+*Evidence* is the only family that can end an order, together with answers that are evidence in themselves: a definite refusal
+of the request that would have created it, and what the venue says when it is asked for the order.
+
+Two rules of shape keep failure apart from emptiness. A question is answered by a :data:`Result`, ``Fetched`` or
+``FetchFailed``, and a failed one has no rows that somebody could mistake for none. An effect's outcome is one of four words
+(:class:`OutcomeKind`), and "timed out" is none of them: it is IN_DOUBT.
+"""
+
+from enum import StrEnum
+from typing import TypeAlias, get_args
+
+from attrs import frozen
+
+from ..effects import Bps, EffectId, Fence, OrdType, Price, Purpose, Qty, Side, TimeInForce, Trigger, Usd
+from .config import Config
+
+
+class OutcomeKind(StrEnum):
+    """What became of a request.
+
+    ACKNOWLEDGED: taken, by the venue's own word. REFUSED: certainly not applied, and asking again would not help. UNAVAILABLE:
+    certainly not applied, may be tried again. IN_DOUBT: may have been applied; only a question may follow.
+    """
+
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    IN_DOUBT = "in_doubt"
+
+
+class Verb(StrEnum):
+    """Which request an :class:`Outcome` is about."""
+
+    PLACE = "place"
+    REPLACE = "replace"
+    CANCEL = "cancel"
+    CANCEL_BATCH = "cancel_batch"
+    CANCEL_ALL = "cancel_all"
+
+
+class ReportStatus(StrEnum):
+    """Where the venue says an order stands, reduced to what the rules need.
+
+    Venues' words are an open set: an adapter maps what it does not know to OPEN, the worst case, and keeps the word in ``raw``.
+    """
+
+    OPEN = "open"
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+class Halt(StrEnum):
+    """A state in which an accepted order rests without matching (FIX 39 = 3, 7, 9); NONE resumes it."""
+
+    NONE = "none"
+    DONE_FOR_DAY = "done_for_day"
+    STOPPED = "stopped"
+    SUSPENDED = "suspended"
+
+
+#: The one reject reason with a meaning of its own: the id exists at the venue, so *an* order with it is or was live.
+DUPLICATE_CLIENT_ID = "duplicate_client_id"
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class SubmitOrder:
+    """Ask to place an order. ``price`` is needed for limit kinds, ``stop_price`` for stop kinds; else None."""
+
+    at_ns: int
+    symbol: str
+    side: Side
+    qty: Qty
+    price: Price | None = None
+    type: OrdType = OrdType.LIMIT
+    stop_price: Price | None = None
+    tif: TimeInForce = TimeInForce.GTC
+    post_only: bool = False
+    reduce_only: bool = False
+    strategy: str = ""
+
+
+@frozen
+class CancelOrder:
+    """Ask to cancel the order with this key. Held up until evidence says that the order has ended."""
+
+    at_ns: int
+    order: int
+
+
+@frozen
+class ReplaceOrder:
+    """Ask to change an order. ``qty`` is the new total quantity, what is already filled included."""
+
+    at_ns: int
+    order: int
+    qty: Qty
+    price: Price | None
+
+
+@frozen
+class Freeze:
+    """Freeze a scope, ``symbol`` or the account when it is empty. Freezing twice is recorded and changes nothing."""
+
+    at_ns: int
+    symbol: str
+    trigger: Trigger
+    reason: str
+    by: str
+
+
+@frozen
+class Unfreeze:
+    """Lift the freeze of a scope. Needs who and why, and a verified sweep unless ``force``."""
+
+    at_ns: int
+    symbol: str
+    by: str
+    why: str
+    force: bool = False
+
+
+@frozen
+class SetReduceOnly:
+    """Allow a scope only orders that reduce its position, or end that state. Working orders stay."""
+
+    at_ns: int
+    symbol: str
+    on: bool
+    by: str
+    why: str
+
+
+@frozen
+class Stopping:
+    """The runner is about to stop. ``freeze`` True: freeze first and prove the book empty; False: hand over, orders stay."""
+
+    at_ns: int
+    freeze: bool
+    by: str
+
+
+# --- market and health ----------------------------------------------------------------------------------------------
+
+
+@frozen
+class EdgeUpdate:
+    """The strategy's net edge in one symbol. Below the configured threshold the account freezes."""
+
+    at_ns: int
+    symbol: str
+    edge_bps: Bps
+
+
+@frozen
+class MarkPrice:
+    """The price at which positions of a symbol are valued."""
+
+    at_ns: int
+    symbol: str
+    price: Price
+
+
+@frozen
+class VenueLink:
+    """The connection to the venue went up or down."""
+
+    at_ns: int
+    up: bool
+    reason: str
+
+
+# --- venue evidence -------------------------------------------------------------------------------------------------
+
+
+@frozen
+class OrderAccepted:
+    """The order is live (FIX ExecType New)."""
+
+    at_ns: int
+    client_id: str
+    venue_id: str
+
+
+@frozen
+class OrderRejected:
+    """The venue refused the order (FIX ExecType Rejected)."""
+
+    at_ns: int
+    client_id: str
+    reason: str
+
+
+@frozen
+class OrderFilled:
+    """A trade (FIX ExecType Trade). ``cum_qty`` is the venue's running total, 0 when it sends none. ``fee`` is in quote currency."""
+
+    at_ns: int
+    client_id: str
+    venue_id: str
+    trade_id: str
+    last_qty: Qty
+    last_price: Price
+    cum_qty: Qty
+    fee: Usd
+
+
+@frozen
+class OrderCancelled:
+    """The order is cancelled (FIX ExecType Canceled), whoever asked for it."""
+
+    at_ns: int
+    client_id: str
+    cum_qty: Qty
+
+
+@frozen
+class OrderExpired:
+    """The order ended by its own terms (FIX ExecType Expired): IOC and FOK rests, GTD, post-only that would have crossed."""
+
+    at_ns: int
+    client_id: str
+    cum_qty: Qty
+
+
+@frozen
+class OrderHalted:
+    """The order rests without matching, or does so no longer."""
+
+    at_ns: int
+    client_id: str
+    halt: Halt
+
+
+@frozen
+class OrderReplaced:
+    """The order now has this total quantity and price (FIX ExecType Replaced). ``venue_id`` may be new."""
+
+    at_ns: int
+    client_id: str
+    venue_id: str
+    qty: Qty
+    price: Price | None
+
+
+@frozen
+class CancelRejected:
+    """A cancel was refused (FIX OrderCancelReject, 434=1). Says nothing of whether the order lives: it is asked for."""
+
+    at_ns: int
+    client_id: str
+    reason: str
+
+
+@frozen
+class ReplaceRejected:
+    """A replace was refused (FIX OrderCancelReject, 434=2)."""
+
+    at_ns: int
+    client_id: str
+    reason: str
+
+
+@frozen
+class TradeBusted:
+    """A trade is void (FIX ExecType Trade Cancel)."""
+
+    at_ns: int
+    client_id: str
+    trade_id: str
+
+
+@frozen
+class TradeCorrected:
+    """A trade has another quantity or price (FIX ExecType Trade Correct)."""
+
+    at_ns: int
+    client_id: str
+    trade_id: str
+    qty: Qty
+    price: Price
+
+
+# --- answers to effects ---------------------------------------------------------------------------------------------
+
+
+@frozen
+class Outcome:
+    """What became of a request that acts on orders. ``order`` is its key, 0 for bulk and foreign ones.
+
+    ``retry_after_ms`` is the venue's own demand (Retry-After, ban-until), 0 for none. ``code`` is the venue's, or ours.
+    """
+
+    at_ns: int
+    effect: EffectId
+    verb: Verb
+    order: int
+    kind: OutcomeKind
+    code: str = ""
+    text: str = ""
+    retry_after_ms: int = 0
+
+
+@frozen
+class OrderRow:
+    """One order as the venue describes it. ``client_id`` is empty when the order has none. ``cum_qty`` and ``qty`` are totals.
+
+    ``avg_price`` is the average price of what filled, None when the venue does not say.
+    """
+
+    client_id: str
+    venue_id: str
+    symbol: str
+    side: Side
+    status: ReportStatus
+    qty: Qty
+    price: Price | None
+    cum_qty: Qty
+    avg_price: Price | None
+    conditional: bool
+    raw: str
+
+
+@frozen
+class PositionRow:
+    """A position as the venue describes it; short is negative. ``mark`` is None when the venue does not say."""
+
+    symbol: str
+    qty: Qty
+    mark: Price | None
+
+
+@frozen
+class FetchFailed:
+    """The question was not answered. Never to be read as an empty answer."""
+
+    kind: OutcomeKind
+    code: str
+    text: str
+    retry_after_ms: int
+
+
+@frozen
+class FetchedOrders:
+    """The open orders of a book, as of some moment between asking and answer."""
+
+    rows: tuple[OrderRow, ...]
+
+
+@frozen
+class FetchedPositions:
+    """The positions of the account. A symbol without a row is flat."""
+
+    rows: tuple[PositionRow, ...]
+
+
+@frozen
+class Found:
+    """The venue knows the order."""
+
+    row: OrderRow
+
+
+@frozen
+class NotFound:
+    """The venue knows no such order, open or closed. Counts only once the request can no longer arrive."""
+
+
+@frozen
+class OrderQueried:
+    """The answer to ``QueryOrder``."""
+
+    at_ns: int
+    effect: EffectId
+    order: int
+    result: Found | NotFound | FetchFailed
+
+
+@frozen
+class OpenOrders:
+    """The answer to ``FetchOpenOrders``."""
+
+    at_ns: int
+    effect: EffectId
+    symbol: str
+    conditional: bool
+    result: FetchedOrders | FetchFailed
+
+
+@frozen
+class Positions:
+    """The answer to ``FetchPositions``."""
+
+    at_ns: int
+    effect: EffectId
+    result: FetchedPositions | FetchFailed
+
+
+class LeaseKind(StrEnum):
+    """GRANTED: ours until ``valid_until_ns`` of our own clock. HELD: another's. LOST: ours no longer. RELEASED: given back."""
+
+    GRANTED = "granted"
+    HELD = "held"
+    LOST = "lost"
+    RELEASED = "released"
+    UNAVAILABLE = "unavailable"
+    IN_DOUBT = "in_doubt"
+
+
+@frozen
+class LeaseAnswer:
+    """The answer to a lease effect. ``valid_until_ns`` counts from before the request was sent. ``holder`` is for people."""
+
+    at_ns: int
+    effect: EffectId
+    kind: LeaseKind
+    fence: Fence
+    valid_until_ns: int
+    holder: str
+
+
+class LatchKind(StrEnum):
+    """OK: done, or read. STALE: the latch has another epoch than the one to be cleared."""
+
+    OK = "ok"
+    STALE = "stale"
+    UNAVAILABLE = "unavailable"
+    IN_DOUBT = "in_doubt"
+
+
+@frozen
+class LatchRow:
+    """One frozen scope in the store. ``epoch`` grows with every setting."""
+
+    symbol: str
+    epoch: int
+    trigger: Trigger
+    reason: str
+    by: str
+
+
+@frozen
+class LatchAnswer:
+    """The answer to a latch effect. ``rows`` are all frozen scopes as of then; meaningful only when ``kind`` is OK or STALE."""
+
+    at_ns: int
+    effect: EffectId
+    kind: LatchKind
+    rows: tuple[LatchRow, ...]
+
+
+@frozen
+class TimerFired:
+    """A timer ran out. ``effect`` is the id of the ``SetTimer``; one that nobody waits for any more is stale and ignored."""
+
+    at_ns: int
+    effect: EffectId
+    purpose: Purpose
+    key: int
+
+
+# --- lifecycle ------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Started:
+    """The session begins, with its whole configuration. The first event of every log."""
+
+    at_ns: int
+    config: Config
+
+
+@frozen
+class Restarted:
+    """A new process continues the session from its log. Whatever was under way when the old one ended is in doubt."""
+
+    at_ns: int
+    config: Config
+    by: str
+
+
+Evidence: TypeAlias = (
+    OrderAccepted
+    | OrderRejected
+    | OrderFilled
+    | OrderCancelled
+    | OrderExpired
+    | OrderHalted
+    | OrderReplaced
+    | CancelRejected
+    | ReplaceRejected
+    | TradeBusted
+    | TradeCorrected
+)
+
+Event: TypeAlias = (
+    SubmitOrder
+    | CancelOrder
+    | ReplaceOrder
+    | Freeze
+    | Unfreeze
+    | SetReduceOnly
+    | Stopping
+    | EdgeUpdate
+    | MarkPrice
+    | VenueLink
+    | Evidence
+    | Outcome
+    | OrderQueried
+    | OpenOrders
+    | Positions
+    | LeaseAnswer
+    | LatchAnswer
+    | TimerFired
+    | Started
+    | Restarted
+)
+
+EVENT_CLASSES: tuple[type[Event], ...] = get_args(Event)
+EVIDENCE_CLASSES: tuple[type[Evidence], ...] = get_args(Evidence)

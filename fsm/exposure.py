@@ -1,0 +1,140 @@
+"""What we hold and what we may come to hold, per symbol, kept incrementally.
+
+Theory
+------
+A ``Book`` sums one symbol: the position, and on each side everything that may still fill at worst: every order that has not
+ended by evidence, in doubt or not, with the worse of its quantities and prices (``Order.leaves_qty``, ``Order.reserve``). Each change of an
+order changes the book by the difference between its contributions before and after, so the cost of an event does not depend on
+how many orders there are.
+
+The worst case of a symbol is the larger of two paths: all buys fill and no sell, or all sells and no buy:
+
+    long  =  position x mark + value of open buys
+    short = -position x mark + value of open sells
+    worst =  max(long, short)
+
+Their sum is never negative, so neither is ``worst``. All values are exact, at the scale of price x quantity (10^-24).
+``position`` is what our trades say, begun with what the venue said at the start; ``cash`` is what they cost (sales minus purchases).
+"""
+
+from attrs import frozen
+
+from ..effects import Notional, Price, Qty, Side, Usd
+from .order import Order, is_done
+
+_BUY = Side.BUY
+
+
+@frozen
+class Book:
+    """One symbol's sums. ``open_orders`` counts orders that have not ended, ``unknown_*`` those that may not even exist."""
+
+    position: Qty
+    cash: Notional
+    fees: Usd
+    mark: Price
+    buy_qty: Qty
+    buy_value: Notional
+    sell_qty: Qty
+    sell_value: Notional
+    open_orders: int
+    unknown_buy: int
+    unknown_sell: int
+
+
+FLAT = Book(Qty(0), Notional(0), Usd(0), Price(0), Qty(0), Notional(0), Qty(0), Notional(0), 0, 0, 0)
+
+
+def long_value(book: Book) -> Notional:
+    """The position's value if every open buy fills and no sell does."""
+    return Notional(book.position * book.mark + book.buy_value)
+
+
+def short_value(book: Book) -> Notional:
+    """The value sold if every open sell fills and no buy does."""
+    return Notional(book.sell_value - book.position * book.mark)
+
+
+def worst_value(book: Book) -> Notional:
+    """The larger of the two paths."""
+    held = book.position * book.mark
+    long, short = book.buy_value + held, book.sell_value - held
+    return Notional(max(long, short))
+
+
+def with_mark(book: Book, mark: Price) -> Book:
+    """The book at another price."""
+    b = book
+    return Book(
+        b.position, b.cash, b.fees, mark, b.buy_qty, b.buy_value, b.sell_qty, b.sell_value,
+        b.open_orders, b.unknown_buy, b.unknown_sell,
+    )  # fmt: skip
+
+
+def with_position(book: Book, position: Qty) -> Book:
+    """The book with an opening position, as the venue says it."""
+    b = book
+    return Book(
+        position, b.cash, b.fees, b.mark, b.buy_qty, b.buy_value, b.sell_qty, b.sell_value,
+        b.open_orders, b.unknown_buy, b.unknown_sell,
+    )  # fmt: skip
+
+
+def with_fee(book: Book, fee: Usd) -> Book:
+    """The book after a fee."""
+    b = book
+    return Book(
+        b.position, b.cash, Usd(b.fees + fee), b.mark, b.buy_qty, b.buy_value, b.sell_qty, b.sell_value,
+        b.open_orders, b.unknown_buy, b.unknown_sell,
+    )  # fmt: skip
+
+
+def rebook(book: Book, old: Order | None, new: Order) -> Book:
+    """The book after one order changed. ``old`` is None for an order that is new."""
+    filled, cost = new.fills.cum_qty, new.fills.cost
+    left = new.leaves_qty
+    value = left * reserve_price(new)
+    opened, unknown = (0 if is_done(new) else 1), int(new.unknown)
+    if old is not None:
+        filled, cost = Qty(filled - old.fills.cum_qty), Notional(cost - old.fills.cost)
+        before = old.leaves_qty
+        left, value = Qty(left - before), value - before * reserve_price(old)
+        opened -= 0 if is_done(old) else 1
+        unknown -= old.unknown
+    b = book
+    mark = b.mark if b.mark or not filled else _trade_price(old, new)
+    if new.spec.side is _BUY:
+        return Book(
+            Qty(b.position + filled), Notional(b.cash - cost), b.fees, mark,
+            Qty(b.buy_qty + left), Notional(b.buy_value + value), b.sell_qty, b.sell_value,
+            b.open_orders + opened, b.unknown_buy + unknown, b.unknown_sell,
+        )  # fmt: skip
+    return Book(
+        Qty(b.position - filled), Notional(b.cash + cost), b.fees, mark,
+        b.buy_qty, b.buy_value, Qty(b.sell_qty + left), Notional(b.sell_value + value),
+        b.open_orders + opened, b.unknown_buy, b.unknown_sell + unknown,
+    )  # fmt: skip
+
+
+def reserve_price(order: Order) -> Price:
+    """The price at which the open part counts: the worse of the present one and that of a pending replace."""
+    pending = order.requests.replace
+    if pending is None or pending.price is None or pending.price <= order.reserve:
+        return order.reserve
+    return pending.price
+
+
+def _trade_price(old: Order | None, new: Order) -> Price:
+    """A first mark for a symbol that nobody has priced: the order's own."""
+    return new.reserve if old is None else old.reserve
+
+
+def from_scratch(orders: list[Order], opening: Book) -> Book:
+    """The same sums computed anew over all orders of the symbol: the yardstick for tests and for SAFE-5.
+
+    ``opening`` brings position, fees and mark as they were before the first order.
+    """
+    book = opening
+    for order in orders:
+        book = rebook(book, None, order)
+    return book

@@ -1,0 +1,226 @@
+"""The invariants: what must hold in every state and across every step, whatever happened before.
+
+One list, used by the tests, the search, the simulation, replay and production alike. Each entry has a name (numbered as in
+``spec/invariants.md``), a sentence, and predicates that return "" or what is wrong:
+
+* an *edge* predicate sees one step: state before, event, state after, effects. Its cost does not depend on the number of orders, so
+  the runner checks all of them on every record.
+* a *state* predicate recomputes from scratch. Search, simulation, tests and replay (at checkpoints) use those too.
+
+SAFE-4 and SAFE-10 hold over a whole run: a client id is derived from its record's number, so that one place per id follows from one place
+per record, which the edge predicate checks; and equal logs give equal bytes is what replay compares. SAFE-7, 8, 9 belong to
+machines that are not here yet.
+"""
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+from ..effects import Effect, Mode, ModeChanged, Notional, Place, Qty, Replace, client_order_id
+from .core import ACCOUNT, Core, SweepPhase, effective_mode
+from .events import (
+    Event,
+    FetchFailed,
+    OpenOrders,
+    OrderCancelled,
+    OrderExpired,
+    OrderFilled,
+    OrderHalted,
+    OrderQueried,
+    OrderRejected,
+    OrderReplaced,
+    Outcome,
+    OutcomeKind,
+    TradeBusted,
+    TradeCorrected,
+    Verb,
+)
+from .exposure import FLAT, from_scratch, worst_value
+from .order import is_done
+
+Edge = Callable[[Core, Event, Core, Sequence[Effect]], str]
+State = Callable[[Core], str]
+
+
+@frozen
+class Invariant:
+    """One numbered promise."""
+
+    name: str
+    sentence: str
+    edge: Edge | None
+    state: State | None
+
+
+def _no_place_when_frozen(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
+    for effect in effects:
+        if isinstance(effect, (Place, Replace)):
+            for core in (before, after):
+                desk = core.desk
+                if desk is None or effective_mode(desk, desk.index.get(effect.symbol, -1)) in (Mode.FREEZING, Mode.FROZEN):
+                    return f"{type(effect).__name__} of order {effect.order} while {effect.symbol} is frozen"
+    return ""
+
+
+#: Events that can be evidence for the end of an order. A refused or unavailable *place* never was; a query's answer is the venue's word.
+_ENDING = (
+    OrderRejected, OrderCancelled, OrderExpired, OrderFilled, OrderHalted, OrderReplaced, TradeBusted, TradeCorrected, OrderQueried, OpenOrders,
+)  # fmt: skip
+
+
+def _ends_on_evidence(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
+    for key in after.touched:
+        old, new = before.order(key), after.order(key)
+        if new is None or not is_done(new) or (old is not None and is_done(old)):
+            continue
+        if isinstance(event, OrderQueried) and not isinstance(event.result, FetchFailed):
+            continue
+        if isinstance(event, OpenOrders):
+            # A list of open orders can only complete an order by its filled total; missing from a list is no evidence.
+            if new.ended is not old.ended if old is not None else True:
+                return f"order {key} ended by a list of open orders"
+            continue
+        if isinstance(event, _ENDING) and not isinstance(event, OrderQueried):
+            continue
+        if isinstance(event, Outcome) and event.verb is Verb.PLACE:
+            if event.kind in (OutcomeKind.REFUSED, OutcomeKind.UNAVAILABLE):
+                continue
+        elif isinstance(event, Outcome) and event.verb is Verb.REPLACE and old is not None and old.requests.replace is not None:
+            # A refused replace takes a larger quantity back; the order may have been filled in its old one.
+            continue
+        return f"order {key} ended on {type(event).__name__}"
+    return ""
+
+
+def _cumulative_grows(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
+    if isinstance(event, (TradeBusted, TradeCorrected)):
+        return ""
+    for key in after.touched:
+        old, new = before.order(key), after.order(key)
+        if old is not None and new is not None and new.cum_qty < old.cum_qty:
+            return f"filled quantity of order {key} fell from {old.cum_qty} to {new.cum_qty} on {type(event).__name__}"
+    return ""
+
+
+def _one_place_per_id(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
+    places = [effect for effect in effects if isinstance(effect, Place)]
+    if len(places) > 1:
+        return f"{len(places)} places in one record"
+    for place in places:
+        desk = after.desk
+        if desk is None or place.order != after.seq or place.client_id != client_order_id(desk.config.session, after.seq):
+            return f"client id {place.client_id} does not derive from record {after.seq}"
+        if before.order(place.order) is not None:
+            return f"order {place.order} is placed a second time"
+    return ""
+
+
+def _exposure_moves_with_orders(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
+    """The books' open quantities changed by exactly what the touched orders' did."""
+    delta: dict[int, int] = {}
+    for key in dict.fromkeys(after.touched):
+        old, new = before.order(key), after.order(key)
+        if new is None:
+            return f"order {key} vanished"
+        grown = new.leaves_qty - (old.leaves_qty if old is not None else 0)
+        delta[new.spec.sym] = delta.get(new.spec.sym, 0) + grown
+    for sym, grown in delta.items():
+        old_book, new_book = before.books.get(sym, FLAT), after.books.get(sym, FLAT)
+        moved = new_book.buy_qty + new_book.sell_qty - old_book.buy_qty - old_book.sell_qty
+        if moved != grown:
+            return f"open quantity of symbol {sym} moved by {moved}, its orders by {grown}"
+    return ""
+
+
+def _exposure_is_complete(core: Core) -> str:
+    """Recomputed over all orders: sums, counts, total; and every order lies in the map it belongs to."""
+    total = Notional(0)
+    by_sym: dict[int, list[int]] = {}
+    for key, order in core.orders.items():
+        if is_done(order):
+            return f"order {key} is done and still among the working ones"
+        by_sym.setdefault(order.spec.sym, []).append(key)
+    for key, order in core.closed.items():
+        if not is_done(order):
+            return f"order {key} is open and among the finished ones"
+    for sym, book in core.books.items():
+        fresh = from_scratch([core.orders[key] for key in by_sym.get(sym, [])], FLAT)
+        for field in ("buy_qty", "buy_value", "sell_qty", "sell_value", "open_orders", "unknown_buy", "unknown_sell"):
+            if getattr(book, field) != getattr(fresh, field):
+                return f"book of symbol {sym}: {field} is {getattr(book, field)}, its orders say {getattr(fresh, field)}"
+        total = Notional(total + worst_value(book))
+    if any(sym not in core.books for sym in by_sym):
+        return "a symbol has orders and no book"
+    return "" if total == core.total else f"total exposure is {core.total}, its books say {total}"
+
+
+def _proof_is_true(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
+    """A scope becomes FROZEN only in the step that hears the last of N empty lists, with no order of ours open in it."""
+    for effect in effects:
+        if not isinstance(effect, ModeChanged) or effect.mode is not Mode.FROZEN:
+            continue
+        desk, sweep = after.desk, before.desk.sweep if before.desk is not None else None
+        if desk is None or sweep is None or sweep.phase is not SweepPhase.SNAPSHOT:
+            return "FROZEN without a snapshot"
+        if not isinstance(event, OpenOrders) or isinstance(event.result, FetchFailed):
+            return f"FROZEN on {type(event).__name__}"
+        if sweep.streak + 1 < desk.config.sweep.empty_snapshots or sweep.trouble:
+            return f"FROZEN after {sweep.streak + 1} empty lists"
+        open_orders = len(after.orders) if not effect.symbol else after.books.get(desk.index[effect.symbol], FLAT).open_orders
+        if open_orders:
+            return f"FROZEN with {open_orders} order(s) not ended"
+    return ""
+
+
+def _frozen_is_empty(core: Core) -> str:
+    desk = core.desk
+    if desk is None:
+        return ""
+    for scope, control in desk.controls.items():
+        if control.mode is not Mode.FROZEN:
+            continue
+        count = len(core.orders) if scope == ACCOUNT else core.books.get(scope - 1, FLAT).open_orders
+        if count:
+            return f"scope {scope} is FROZEN with {count} order(s) open"
+    return ""
+
+
+def _positions_are_trades(core: Core) -> str:
+    """No quantity is negative: neither filled, nor left, nor counted open."""
+    for sym, book in core.books.items():
+        if min(book.buy_qty, book.sell_qty, book.open_orders, book.unknown_buy, book.unknown_sell) < 0:
+            return f"book of symbol {sym} counts below zero"
+    for orders in (core.orders, core.closed):
+        for key, order in orders.items():
+            traded = Qty(sum(trade.qty for trade in order.fills.trades.values()))
+            if traded != order.fills.traded:
+                return f"order {key}: trades sum to {traded}, it says {order.fills.traded}"
+    return ""
+
+
+#: The promises that can be checked now. Generated into ``spec/invariants.md``.
+INVARIANTS: tuple[Invariant, ...] = (
+    Invariant("SAFE-1", "no place or replace after a freeze until the unfreeze", _no_place_when_frozen, None),
+    Invariant("SAFE-2", "an order ends only on venue evidence", _ends_on_evidence, None),
+    Invariant("SAFE-3", "a filled quantity falls only by a bust or a correction", _cumulative_grows, _positions_are_trades),
+    Invariant("SAFE-4", "one place per client id, ever", _one_place_per_id, None),
+    Invariant(
+        "SAFE-5", "the exposure counted covers whatever the venue can produce from what was sent",
+        _exposure_moves_with_orders, _exposure_is_complete,
+    ),
+    Invariant("SAFE-6", "FROZEN means proven: empty lists, nothing in flight, nothing unknown", _proof_is_true, _frozen_is_empty),
+)  # fmt: skip
+
+
+def broken(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> tuple[str, ...]:
+    """The invariants that this step breaks, each as ``NAME: what is wrong``. Cost independent of the number of orders."""
+    return tuple(
+        f"{inv.name}: {what}"
+        for inv in INVARIANTS
+        if inv.edge is not None and (what := inv.edge(before, event, after, effects))
+    )
+
+
+def broken_state(core: Core) -> tuple[str, ...]:
+    """The invariants that the state breaks, recomputed over all orders."""
+    return tuple(f"{inv.name}: {what}" for inv in INVARIANTS if inv.state is not None and (what := inv.state(core)))

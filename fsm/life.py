@@ -1,0 +1,317 @@
+"""The session's life beside orders: starting, restarting, the venue link, the store, the timers.
+
+At the start, and whenever the connection was lost, the core takes stock: it reads the open orders of both books and, at a start,
+the positions. Orders of ours that are open by our account but missing from a list that was asked for later are asked for one by one:
+absence is a question, not an answer. Until the first stock is taken nothing is placed.
+
+=================== ======================= ==================================================================================
+timer               set by                  when it fires
+=================== ======================= ==================================================================================
+ORDER               ``doubt.look_later``    ``doubt.look``
+SWEEP               ``sweep``               the sweep goes on
+SWEEP_DEADLINE      ``sweep.begin``         the sweep is reported as not successful
+LEASE               a grant                 the lease is renewed while a sweep runs
+LATCH               every latch answer      the latch is read again: a freeze never travels by a message alone
+VENUE_LINK          the link going down     the account freezes, if the link is still down
+START               a failed stocktake      stock is taken again
+=================== ======================= ==================================================================================
+
+A timer that is no longer waited for changes nothing; whoever waits remembers its id.
+"""
+
+import attrs
+from immutables import Map
+
+from ..effects import (
+    EffectId,
+    FetchOpenOrders,
+    FetchPositions,
+    Mode,
+    PublishFreeze,
+    Purpose,
+    ReadFreeze,
+    RenewLease,
+    Severity,
+    Trigger,
+    order_key,
+    to_text,
+)
+from . import sweep
+from .config import Config
+from .core import ACCOUNT, Desk, Lease, Link, Stocktake, StoreView, frozen_scopes, scope_symbol
+from .doubt import ask, look
+from .events import (
+    FetchFailed,
+    LatchAnswer,
+    LatchKind,
+    LeaseAnswer,
+    LeaseKind,
+    MarkPrice,
+    OpenOrders,
+    PositionRow,
+    Positions,
+    Restarted,
+    Started,
+    Stopping,
+    TimerFired,
+    VenueLink,
+)
+from .exposure import FLAT, with_mark, with_position
+from .freeze import freeze, on_cleared, put_control, scope_of
+from .reports import settle
+from .turn import NS_PER_MS, Turn
+
+
+def new_desk(config: Config) -> Desk:
+    """The desk of a session that begins."""
+    index: Map[str, int] = Map((symbol, i) for i, symbol in enumerate(config.symbols))
+    store = StoreView(True, (), None, None)
+    return Desk(config, index, Map(), 0, None, None, store, Link(True, None), None, False, False, ())
+
+
+# --- start and stop -------------------------------------------------------------------------------------------------
+
+
+def on_started(turn: Turn, event: Started) -> None:
+    """Read what the account holds before anything is placed."""
+    take_stock(turn, gate=True, attempt=0)
+    read_latch(turn)
+
+
+def on_restarted(turn: Turn, event: Restarted) -> None:
+    """Whatever was under way is in doubt; a freeze is still a freeze, and is proven anew."""
+    old = turn.desk.config
+    if event.config.session != old.session or event.config.symbols[: len(old.symbols)] != old.symbols:
+        turn.reject("config_changed", "a session continues with its own tag, and with its symbols in their order; new ones at the end")
+        return
+    fresh = new_desk(event.config)
+    turn.desk = attrs.evolve(
+        fresh, controls=turn.desk.controls, epoch=turn.desk.epoch, freezes=turn.desk.freezes, opened=turn.desk.opened
+    )
+    take_stock(turn, gate=True, attempt=0)
+    read_latch(turn)
+    for order in sorted(turn.orders.values(), key=lambda o: o.key):
+        settle(turn, order, "restart", event)
+    scopes = frozen_scopes(turn.desk)
+    for scope in scopes:
+        control = attrs.evolve(turn.desk.controls[scope], mode=Mode.FREEZING, verified=False, unfreeze=None)
+        put_control(turn, scope, control)
+    if scopes:
+        sweep.begin(turn)
+
+
+def on_stopping(turn: Turn, event: Stopping) -> None:
+    """Place nothing more; freeze, or hand the open orders over."""
+    if turn.desk.stopping:
+        turn.reject("no_change", "the runner is stopping already")
+        return
+    turn.desk = attrs.evolve(turn.desk, stopping=True)
+    if event.freeze:
+        freeze(turn, ACCOUNT, Trigger.STOPPING, "the runner stops", event.by)
+    else:
+        turn.alert(Severity.WARNING, "handed_over", f"the runner stops and leaves {len(turn.orders)} order(s) open")
+
+
+# --- stock ----------------------------------------------------------------------------------------------------------
+
+
+def take_stock(turn: Turn, gate: bool, attempt: int) -> None:
+    """Ask for both lists of open orders, and for the positions where placing waits for the answer."""
+    waiting = [turn.emit(FetchOpenOrders, "", False)]
+    if turn.desk.config.venue.conditional:
+        waiting.append(turn.emit(FetchOpenOrders, "", True))
+    if gate:
+        waiting.append(turn.emit(FetchPositions))
+    turn.desk = attrs.evolve(turn.desk, stock=Stocktake(turn.n, tuple(waiting), (), False, attempt, None, gate))
+
+
+def on_open_orders(turn: Turn, event: OpenOrders) -> None:
+    """A list of open orders: evidence that those listed exist, for the stocktake and the sweep alike."""
+    result = event.result
+    if not isinstance(result, FetchFailed):
+        session = turn.desk.config.session
+        for row in result.rows:
+            order = turn.orders.get(order_key(session, row.client_id))
+            if order is not None:
+                settle(turn, order, "listed", row)
+    stock = turn.desk.stock
+    if stock is not None and event.effect in stock.waiting:
+        rows = stock.rows if isinstance(result, FetchFailed) else stock.rows + result.rows
+        stock = attrs.evolve(stock, rows=rows)
+        _stock_answered(turn, stock, event.effect, isinstance(result, FetchFailed))
+    sweep.on_open_orders(turn, event)
+
+
+def on_positions(turn: Turn, event: Positions) -> None:
+    """The positions: the opening ones the first time; afterwards they are compared with the ledger, never added to it."""
+    stock = turn.desk.stock
+    if stock is None or event.effect not in stock.waiting:
+        turn.reject("stale_answer", "nobody waits for these positions any more")
+        return
+    if not isinstance(event.result, FetchFailed):
+        for row in event.result.rows:
+            _position(turn, row)
+        if turn.desk.opened:
+            _flat_by_absence(turn, [row.symbol for row in event.result.rows])
+        turn.desk = attrs.evolve(turn.desk, opened=True)
+    _stock_answered(turn, stock, event.effect, isinstance(event.result, FetchFailed))
+
+
+def _position(turn: Turn, row: PositionRow) -> None:
+    sym = turn.desk.index.get(row.symbol, -1)
+    if sym < 0:
+        return
+    book = turn.books.get(sym, FLAT)
+    if row.mark is not None and row.mark > 0:
+        book = with_mark(book, row.mark)
+        turn.put_book(sym, book)
+    if not turn.desk.opened:
+        turn.put_book(sym, with_position(book, row.qty))
+    elif row.qty != book.position and not book.open_orders:
+        _drift(turn, row.symbol, row.qty, book.position)
+
+
+def _flat_by_absence(turn: Turn, listed: list[str]) -> None:
+    for sym, symbol in enumerate(turn.desk.config.symbols):
+        book = turn.books.get(sym, FLAT)
+        if symbol not in listed and book.position and not book.open_orders:
+            _drift(turn, symbol, 0, book.position)
+
+
+def _drift(turn: Turn, symbol: str, venue: int, ledger: int) -> None:
+    text = f"the venue holds {to_text(venue)}, our trades say {to_text(ledger)}"
+    turn.alert(Severity.CRITICAL, "position_drift", text, 0, symbol)
+
+
+def _stock_answered(turn: Turn, stock: Stocktake, effect: EffectId, failed: bool) -> None:
+    waiting = tuple(w for w in stock.waiting if w != effect)
+    stock = attrs.evolve(stock, waiting=waiting, failed=stock.failed or failed)
+    if waiting:
+        turn.desk = attrs.evolve(turn.desk, stock=stock)
+    elif stock.failed:
+        timer = turn.timer(turn.backoff(stock.attempt), Purpose.START)
+        turn.desk = attrs.evolve(turn.desk, stock=attrs.evolve(stock, attempt=stock.attempt + 1, timer=timer))
+    else:
+        turn.desk = attrs.evolve(turn.desk, stock=None)
+        _compare(turn, stock)
+
+
+def _compare(turn: Turn, stock: Stocktake) -> None:
+    """Our open orders that are in no list are asked for; others' orders are made known to a person."""
+    session = turn.desk.config.session
+    listed = {order_key(session, row.client_id): True for row in stock.rows}
+    foreign = [row for row in stock.rows if order_key(session, row.client_id) == 0]
+    if foreign:
+        first = foreign[0]
+        text = f"{len(foreign)} open order(s) on the account are not of this session, the first {first.venue_id} in {first.symbol}"
+        turn.alert(Severity.WARNING, "foreign_orders", text, 0, first.symbol)
+    for order in sorted(turn.orders.values(), key=lambda o: o.key):
+        if order.key < stock.asked and order.key not in listed and order.requests.place is None:
+            ask(turn, order)
+
+
+# --- venue link and marks -------------------------------------------------------------------------------------------
+
+
+def on_venue_link(turn: Turn, event: VenueLink) -> None:
+    """Down: a timer runs, and nothing is placed. Up again: take stock, since a stream gives no report for what it missed."""
+    link = turn.desk.link
+    if event.up == link.up:
+        return
+    if not event.up:
+        timer = turn.timer(turn.desk.config.venue_lost_ms * NS_PER_MS, Purpose.VENUE_LINK)
+        turn.desk = attrs.evolve(turn.desk, link=Link(False, timer))
+        turn.alert(Severity.WARNING, "venue_down", event.reason)
+        return
+    turn.desk = attrs.evolve(turn.desk, link=Link(True, None))
+    if turn.desk.stock is None:
+        take_stock(turn, gate=False, attempt=0)
+
+
+def on_mark_price(turn: Turn, event: MarkPrice) -> None:
+    """Positions of the symbol are valued anew."""
+    sym = turn.desk.index.get(event.symbol, -1)
+    if sym < 0:
+        turn.reject("unknown_symbol", f"{event.symbol!r} is not configured")
+    elif event.price <= 0:
+        turn.reject("invalid_price", f"a mark price of {to_text(event.price)} is not above 0")
+    else:
+        turn.put_book(sym, with_mark(turn.books.get(sym, FLAT), event.price))
+
+
+# --- store ----------------------------------------------------------------------------------------------------------
+
+
+def read_latch(turn: Turn) -> None:
+    """Ask the store what is frozen, if there is a store."""
+    if turn.desk.config.store.configured:
+        effect = turn.emit(ReadFreeze)
+        turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(turn.desk.store, read=effect, timer=None))
+
+
+def on_latch(turn: Turn, event: LatchAnswer) -> None:
+    """The latch as the store has it. What a peer has frozen is frozen here; what we froze and could not publish is published now."""
+    ok = event.kind in (LatchKind.OK, LatchKind.STALE)
+    store = turn.desk.store
+    polled = store.read == event.effect
+    latch = event.rows if ok else store.latch
+    turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(store, ok=ok, latch=latch, read=None if polled else store.read))
+    was_clear = on_cleared(turn, event)
+    if ok and not was_clear:
+        _follow_latch(turn, event)
+    if polled:
+        timer = turn.timer(turn.desk.config.store.latch_poll_ms * NS_PER_MS, Purpose.LATCH)
+        turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(turn.desk.store, timer=timer))
+
+
+def _follow_latch(turn: Turn, event: LatchAnswer) -> None:
+    for row in event.rows:
+        scope = scope_of(turn.desk, row.symbol)
+        if scope is None:
+            continue
+        if scope not in frozen_scopes(turn.desk):
+            freeze(turn, scope, Trigger.PEER, f"{row.trigger.value}: {row.reason}", row.by)
+        elif not turn.desk.controls[scope].published:
+            put_control(turn, scope, attrs.evolve(turn.desk.controls[scope], published=True))
+    latched = [row.symbol for row in event.rows]
+    for scope in frozen_scopes(turn.desk):
+        control, symbol = turn.desk.controls[scope], scope_symbol(turn.desk, scope)
+        if not control.published and symbol not in latched and turn.desk.store.read is None:
+            turn.emit(PublishFreeze, symbol, control.trigger, control.reason, control.by)
+
+
+def on_lease(turn: Turn, event: LeaseAnswer) -> None:
+    """The sweep lease came, went, or did not come. It never holds the sweep up beyond its bounded wait."""
+    if event.kind is LeaseKind.GRANTED and turn.desk.sweep is not None:
+        timer = turn.timer(turn.desk.config.store.lease_renew_ms * NS_PER_MS, Purpose.LEASE)
+        turn.desk = attrs.evolve(turn.desk, lease=Lease(event.fence, event.valid_until_ns, timer))
+    elif event.kind is LeaseKind.LOST:
+        turn.desk = attrs.evolve(turn.desk, lease=None)
+    sweep.on_lease(turn, event.kind, event.effect)
+
+
+# --- timers ---------------------------------------------------------------------------------------------------------
+
+
+def on_timer(turn: Turn, event: TimerFired) -> None:
+    """Whoever waits for this very timer goes on; see the table in the essay."""
+    purpose, desk = event.purpose, turn.desk
+    if purpose is Purpose.ORDER:
+        order = turn.orders.get(event.key)
+        if order is not None and order.requests.timer == event.effect:
+            look(turn, order)
+    elif purpose is Purpose.SWEEP:
+        sweep.on_timer(turn, event.effect)
+    elif purpose is Purpose.SWEEP_DEADLINE:
+        sweep.on_deadline(turn, event.effect)
+    elif purpose is Purpose.LEASE:
+        if desk.lease is not None and desk.lease.timer == event.effect:
+            turn.emit(RenewLease, desk.lease.fence, desk.config.store.lease_ttl_ms)
+    elif purpose is Purpose.LATCH:
+        if desk.store.timer == event.effect:
+            read_latch(turn)
+    elif purpose is Purpose.VENUE_LINK:
+        if desk.link.timer == event.effect:
+            freeze(turn, ACCOUNT, Trigger.VENUE_LOST, "the connection to the venue did not come back", "haltcore")
+    elif desk.stock is not None and desk.stock.timer == event.effect:
+        take_stock(turn, desk.stock.gate, desk.stock.attempt)

@@ -1,0 +1,142 @@
+"""Reports about one order: find the order, let its rule judge, carry out what the rule's notes call for.
+
+=================== ====================================================================================
+note                effect
+=================== ====================================================================================
+ASK                 the venue is asked for the order
+EXPECT, RETRY       a timer, to look at the order again
+CANCEL              a cancel goes out
+RESURRECTED         a cancel goes out, and an alert: something lives under an id that was refused
+GONE, LATE_FILL,    an alert
+OVERFILL, ...
+STALE, DUPLICATE,   ``Rejected`` with that code: the input changed nothing
+INVALID
+=================== ====================================================================================
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ..effects import Cancel, CancelTarget, Severity, order_key
+from . import doubt, sweep
+from .events import Evidence, FetchFailed, OrderFilled, OrderQueried, Outcome
+from .exposure import FLAT, with_fee
+from .order import Order
+from .order_rules import Note, Times, apply, kind_of
+from .turn import NS_PER_MS, Turn
+
+Action: TypeAlias = Callable[[Turn, Order, object], None]
+
+
+def on_report(turn: Turn, event: Evidence) -> None:
+    """Evidence from the venue's stream, or from a reply."""
+    order = turn.order(order_key(turn.desk.config.session, event.client_id))
+    if order is None:
+        turn.reject("unknown_order", f"no order of this session has the client id {event.client_id!r}")
+        return
+    if settle(turn, order, kind_of(event), event) and isinstance(event, OrderFilled) and event.fee:
+        sym = order.spec.sym
+        turn.put_book(sym, with_fee(turn.books.get(sym, FLAT), event.fee))
+
+
+def on_outcome(turn: Turn, event: Outcome) -> None:
+    """What became of a request: for its order, if it names one, and for the sweep, if it is one of its."""
+    order = turn.order(event.order) if event.order else None
+    if order is not None:
+        settle(turn, order, kind_of(event), event, event.retry_after_ms)
+    elif event.order:
+        turn.reject("unknown_order", f"no order has the key {event.order}")
+    sweep.on_outcome(turn, event)
+
+
+def on_queried(turn: Turn, event: OrderQueried) -> None:
+    """The answer to a question about one order."""
+    order = turn.order(event.order)
+    if order is None:
+        turn.reject("unknown_order", f"no order has the key {event.order}")
+        return
+    if order.requests.query != event.effect:
+        turn.reject("stale_answer", "nobody waits for this answer any more")
+        return
+    answered = doubt.without_query(order)
+    turn.put_order(order, answered)
+    retry_after_ms = event.result.retry_after_ms if isinstance(event.result, FetchFailed) else 0
+    kind = kind_of(event)
+    settle(turn, answered, kind, event.result.row if kind.startswith("found") else event, retry_after_ms)  # type: ignore[union-attr]
+
+
+def settle(turn: Turn, order: Order, kind: str, report: object, retry_after_ms: int = 0) -> bool:
+    """Apply the rule, write the order, carry out the notes. True if the report changed the order."""
+    times = Times(turn.now_ns, turn.desk.config.venue.place_expiry_ms * NS_PER_MS)
+    after, notes = apply(order, kind, report, times)
+    if after is not order:
+        turn.put_order(order, after)
+        if turn.desk.sweep is not None:
+            sweep.count(turn, order, after, kind in _CANCEL_FAILED)
+    for note in notes:
+        if note is Note.RETRY:
+            doubt.look_later(turn, _now(turn, after), retry_after_ms)
+        else:
+            ACTIONS[note](turn, _now(turn, after), report)
+    return after is not order
+
+
+_CANCEL_FAILED = ("cancel_rejected", "cancel_refused", "cancel_unavailable", "cancel_in_doubt")
+
+
+def _now(turn: Turn, order: Order) -> Order:
+    """The order as earlier notes of the same report have left it."""
+    return turn.order(order.key) or order
+
+
+def _ask(turn: Turn, order: Order, report: object) -> None:
+    doubt.ask(turn, order)
+
+
+def _expect(turn: Turn, order: Order, report: object) -> None:
+    doubt.look_later(turn, order, evidence=True)
+
+
+def _cancel(turn: Turn, order: Order, report: object) -> None:
+    doubt.send_cancel(turn, order)
+
+
+def _resurrected(turn: Turn, order: Order, report: object) -> None:
+    _alert(Severity.CRITICAL, Note.RESURRECTED, "alive at the venue though it was refused; cancelling it")(turn, order, report)
+    s = order.spec
+    target = CancelTarget(order.key, s.client_id, order.venue_id)
+    turn.emit(Cancel, s.symbol, target, s.conditional, turn.desk.epoch, turn.fence())
+
+
+def _alert(severity: Severity, note: Note, text: str) -> Action:
+    def act(turn: Turn, order: Order, report: object) -> None:
+        turn.alert(severity, note.value, f"{order.spec.client_id}: {text}", order.key, order.spec.symbol)
+
+    return act
+
+
+def _nothing_new(note: Note, text: str) -> Action:
+    def act(turn: Turn, order: Order, report: object) -> None:
+        name = type(report).__name__
+        turn.reject(note.value + "_report", f"{name} on {order.spec.client_id} ({order.status.value}): {text}")
+
+    return act
+
+
+#: What each note calls for. RETRY is missing on purpose: it needs the venue's own demand for a pause and stands in ``settle``.
+ACTIONS: dict[Note, Action] = {
+    Note.ASK: _ask,
+    Note.EXPECT: _expect,
+    Note.CANCEL: _cancel,
+    Note.RESURRECTED: _resurrected,
+    Note.LATE_FILL: _alert(Severity.CRITICAL, Note.LATE_FILL, "filled after it had ended; booked"),
+    Note.OVERFILL: _alert(Severity.CRITICAL, Note.OVERFILL, "filled beyond its quantity; booked"),
+    Note.TRADE_MISMATCH: _alert(Severity.CRITICAL, Note.TRADE_MISMATCH, "a trade came again with other figures; the first stand"),
+    Note.UNKNOWN_TRADE: _alert(Severity.WARNING, Note.UNKNOWN_TRADE, "a trade was busted or corrected before it was reported"),
+    Note.CONTRADICTION: _alert(Severity.WARNING, Note.CONTRADICTION, "contradictory reports; asking the venue"),
+    Note.GONE: _alert(Severity.CRITICAL, Note.GONE, "no longer known to the venue; closed, check its fills"),
+    Note.NEVER_ARRIVED: _alert(Severity.INFO, Note.NEVER_ARRIVED, "never reached the venue, and cannot any more"),
+    Note.STALE: _nothing_new(Note.STALE, "overtaken by later evidence"),
+    Note.DUPLICATE: _nothing_new(Note.DUPLICATE, "known already"),
+    Note.INVALID: _nothing_new(Note.INVALID, "cannot be true"),
+}

@@ -1,0 +1,127 @@
+"""The composition: ``step(core, event) -> (core, effects)``.
+
+The whole core is this function. It is total: every event in every state gives a state and effects, and none raises; an input that
+the rules do not allow changes nothing but the record number and comes back as ``Rejected`` or ``Denied`` with a stable code. It is pure:
+time, ids and jitter derive from the event, the record number and the configuration.
+
+``HANDLERS`` has one row per event class; the rules themselves stand in the module that the row names.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..effects import Effect, Rejected
+from . import commands, freeze, life, reports, sweep
+from .config import Config
+from .core import EMPTY, Core
+from .events import (
+    CancelOrder,
+    CancelRejected,
+    EdgeUpdate,
+    Event,
+    Freeze,
+    LatchAnswer,
+    LeaseAnswer,
+    MarkPrice,
+    OpenOrders,
+    OrderAccepted,
+    OrderCancelled,
+    OrderExpired,
+    OrderFilled,
+    OrderHalted,
+    OrderQueried,
+    OrderRejected,
+    OrderReplaced,
+    Outcome,
+    Positions,
+    ReplaceOrder,
+    ReplaceRejected,
+    Restarted,
+    SetReduceOnly,
+    Started,
+    Stopping,
+    SubmitOrder,
+    TimerFired,
+    TradeBusted,
+    TradeCorrected,
+    Unfreeze,
+    VenueLink,
+)
+from .turn import Turn
+
+
+def _already_started(turn: Turn, event: Started) -> None:
+    turn.reject("already_started", "a session starts once; to continue one, feed Restarted")
+
+
+#: One row per event class. Generated into ``spec/tables.md``.
+HANDLERS: dict[type[Event], Callable[[Turn, Any], None]] = {
+    SubmitOrder: commands.submit,
+    CancelOrder: commands.cancel,
+    ReplaceOrder: commands.replace,
+    Freeze: freeze.on_freeze,
+    Unfreeze: freeze.on_unfreeze,
+    SetReduceOnly: freeze.on_reduce_only,
+    Stopping: life.on_stopping,
+    EdgeUpdate: freeze.on_edge,
+    MarkPrice: life.on_mark_price,
+    VenueLink: life.on_venue_link,
+    OrderAccepted: reports.on_report,
+    OrderRejected: reports.on_report,
+    OrderFilled: reports.on_report,
+    OrderCancelled: reports.on_report,
+    OrderExpired: reports.on_report,
+    OrderHalted: reports.on_report,
+    OrderReplaced: reports.on_report,
+    CancelRejected: reports.on_report,
+    ReplaceRejected: reports.on_report,
+    TradeBusted: reports.on_report,
+    TradeCorrected: reports.on_report,
+    Outcome: reports.on_outcome,
+    OrderQueried: reports.on_queried,
+    OpenOrders: life.on_open_orders,
+    Positions: life.on_positions,
+    LeaseAnswer: life.on_lease,
+    LatchAnswer: life.on_latch,
+    TimerFired: life.on_timer,
+    Started: _already_started,
+    Restarted: life.on_restarted,
+}
+
+
+def step(core: Core, event: Event) -> tuple[Core, tuple[Effect, ...]]:
+    """The next state, and what to ask of the world. The record's number is the new state's ``seq``.
+
+    Raises TypeError for something that is no event.
+    """
+    handler = HANDLERS[type(event)] if type(event) in HANDLERS else _no_event(event)
+    desk = core.desk
+    if desk is None:
+        return _begin(core, event)
+    turn = Turn(core, desk, event.at_ns)
+    handler(turn, event)
+    if turn.reopened:
+        freeze.recheck(turn)
+    elif turn.settled and turn.desk.sweep is not None:
+        sweep.on_settled(turn)
+    return turn.close()
+
+
+def start(config: Config, at_ns: int) -> tuple[Core, tuple[Effect, ...]]:
+    """The state of a session that begins, and the questions to be answered before anything is placed."""
+    return step(EMPTY, Started(at_ns, config))
+
+
+def _begin(core: Core, event: Event) -> tuple[Core, tuple[Effect, ...]]:
+    if not isinstance(event, Started):
+        n = core.seq + 1
+        rejected = Rejected((n, 0), "not_started", "the session has not begun; feed Started first")
+        now_ns = max(core.now_ns, event.at_ns)
+        return Core(n, now_ns, core.orders, core.closed, core.books, core.total, (), None), (rejected,)
+    turn = Turn(core, life.new_desk(event.config), event.at_ns)
+    life.on_started(turn, event)
+    return turn.close()
+
+
+def _no_event(event: object) -> Callable[[Turn, Any], None]:
+    raise TypeError(f"{event!r} is no event; see haltcore.fsm.events")

@@ -1,0 +1,442 @@
+"""The sweep: cancel everything in the frozen scopes, and prove that nothing is open.
+
+Theory
+------
+Having asked is no proof. A venue's cancel-all may take a random subset, miss the conditional book, be acknowledged and not
+done, and an order that was on its way may land after it. So the sweep is a loop that looks, acts on what it sees, and ends only
+when there is nothing left to see and nothing left that could still turn up:
+
+* N consecutive lists of open orders (regular and conditional) were empty, each asked for after the one before was answered,
+* every order of ours in the scope has ended *by evidence*: none in flight, none in doubt, none merely absent from a list.
+
+There is one sweep at a time. What it covers is not its own state: it is the union of the scopes that are FREEZING at the moment,
+so a second freeze widens it and an unfreeze narrows it. And it keeps no plan: each round decides from the facts.
+
+The rounds
+----------
+======== ==================================================== ==========================================================
+phase    waits for                                            then
+======== ==================================================== ==========================================================
+LEASE    the store's answer, or ``lease_wait_ms``             REQUEST; if another runner holds it, WAIT, then SNAPSHOT
+REQUEST  the outcomes of this round's cancels                 SNAPSHOT; or WAIT, if the venue demands a pause
+SNAPSHOT the open-order lists                                 *decide*
+WAIT     its timer, or the end of the last order in scope     REQUEST with the rows that were left; none left: SNAPSHOT
+======== ==================================================== ==========================================================
+
+*decide* after a snapshot:
+
+=============================================== ========================================================================
+what is seen                                    what follows
+=============================================== ========================================================================
+a list failed                                   WAIT by the backoff, at least as long as the venue demands
+nothing listed, no order of ours open           one more empty list; the N-th proves it: FROZEN
+orders listed                                   REQUEST: cancel-all again where many are left, else batches or single cancels
+orders of ours open but not listed              WAIT a moment for their reports; the second time, ask for each
+no progress since the round before              the same, after WAIT by the backoff
+=============================================== ========================================================================
+
+The lease only saves work: whoever does not get it, or gets no answer, goes ahead. After the deadline, or after ``attempts`` rounds
+without progress, the sweep reports that it has not succeeded, and goes on at the pace of the backoff's cap for as long as the
+scope is frozen.
+"""
+
+import attrs
+from immutables import Map
+
+from ..effects import (
+    AcquireLease,
+    Cancel,
+    CancelAll,
+    CancelBatch,
+    CancelTarget,
+    EffectId,
+    FetchOpenOrders,
+    Mode,
+    ModeChanged,
+    Purpose,
+    ReleaseLease,
+    Severity,
+    SweepMethod,
+    SweepReport,
+    SweepStatus,
+    order_key,
+)
+from .config import ForeignPolicy
+from .core import ACCOUNT, Desk, Sweep, SweepPhase, scope_symbol
+from .doubt import ask, mark_cancel
+from .events import FetchFailed, LeaseKind, OpenOrders, OrderRow, Outcome
+from .exposure import FLAT
+from .order import Ended, Order, is_done
+from .turn import NS_PER_MS, Turn
+
+#: From how many listed orders of one symbol and book on a further cancel-all is sent instead of cancels of single orders.
+BULK_FROM = 5
+
+_NOTHING: Map[int, bool] = Map()
+
+
+# --- scope ----------------------------------------------------------------------------------------------------------
+
+
+def freezing(desk: Desk) -> list[int]:
+    """The keys of the scopes that the sweep has to prove empty, ascending."""
+    return sorted(key for key, control in desk.controls.items() if control.mode is Mode.FREEZING)
+
+
+def open_in_scope(turn: Turn, scope: int) -> int:
+    """How many orders of ours have not ended in this scope."""
+    return len(turn.orders) if scope == ACCOUNT else turn.books.get(scope - 1, FLAT).open_orders
+
+
+def _ours(turn: Turn) -> list[Order]:
+    """Our orders in the sweep's scopes that have not ended, by key."""
+    scopes = freezing(turn.desk)
+    if ACCOUNT in scopes:
+        return sorted(turn.orders.values(), key=lambda order: order.key)
+    wanted = dict.fromkeys(scope - 1 for scope in scopes)
+    return sorted((o for o in turn.orders.values() if o.spec.sym in wanted), key=lambda order: order.key)
+
+
+def _remaining(turn: Turn) -> int:
+    scopes = freezing(turn.desk)
+    return len(turn.orders) if ACCOUNT in scopes else sum(open_in_scope(turn, scope) for scope in scopes)
+
+
+def covers(desk: Desk, symbol: str) -> bool:
+    """Whether the sweep has to prove this symbol empty. The account covers also symbols that nobody configured."""
+    return any(scope == ACCOUNT or scope_symbol(desk, scope) == symbol for scope in freezing(desk))
+
+
+def _symbols(desk: Desk) -> list[str]:
+    return [symbol for symbol in desk.config.symbols if covers(desk, symbol)]
+
+
+# --- beginning and end ------------------------------------------------------------------------------------------------
+
+
+def begin(turn: Turn) -> None:
+    """A scope has begun to freeze: begin a sweep, or begin the running one's round anew over the wider scope."""
+    sweep = turn.desk.sweep
+    if sweep is not None:
+        _put(turn, attrs.evolve(sweep, streak=0, rows=()))
+        _request(turn, first=True)
+        return
+    policy = turn.desk.config.sweep
+    deadline = turn.timer(policy.deadline_ms * NS_PER_MS, Purpose.SWEEP_DEADLINE)
+    turn.metric("mm_cancel_all_remaining_orders", _remaining(turn))
+    turn.metric("mm_cancel_all_last_run_timestamp_seconds", turn.now_ns)
+    fresh = Sweep(
+        SweepPhase.REQUEST, turn.n, _NOTHING, None, deadline, None, turn.now_ns, 0, 0, 0, 0, 0, (), _remaining(turn), 0,
+        False, False, 0, 0, False, False,
+    )  # fmt: skip
+    _put(turn, fresh)
+    if not turn.desk.config.store.configured or turn.desk.lease is not None:
+        _request(turn, first=True)
+        return
+    lease = turn.emit(AcquireLease, turn.desk.config.store.lease_ttl_ms)
+    timer = turn.timer(policy.lease_wait_ms * NS_PER_MS, Purpose.SWEEP)
+    _put(turn, attrs.evolve(fresh, phase=SweepPhase.LEASE, lease=lease, timer=timer))
+
+
+def narrow(turn: Turn) -> None:
+    """A scope was unfrozen. With none left to prove, the sweep ends without a report of success."""
+    if turn.desk.sweep is not None and not freezing(turn.desk):
+        _end(turn)
+
+
+def _end(turn: Turn) -> None:
+    lease = turn.desk.lease
+    turn.desk = attrs.evolve(turn.desk, sweep=None, lease=None)
+    if lease is not None:
+        turn.emit(ReleaseLease, lease.fence)
+
+
+def _verified(turn: Turn, sweep: Sweep) -> None:
+    for scope in freezing(turn.desk):
+        control = turn.desk.controls[scope]
+        frozen = attrs.evolve(control, mode=Mode.FROZEN, verified=True)
+        turn.desk = attrs.evolve(turn.desk, controls=turn.desk.controls.set(scope, frozen))
+        symbol = scope_symbol(turn.desk, scope)
+        turn.emit(ModeChanged, symbol, Mode.FROZEN, control.epoch, control.trigger, "proven empty", "haltcore")
+    _report(turn, sweep, SweepStatus.SUCCESS, 0, 0)
+    turn.metric("mm_cancel_all_last_success_timestamp_seconds", turn.now_ns)
+    if sweep.held and not sweep.bulk and not sweep.single:
+        turn.metric("mm_cancel_all_skipped_total", 1, "lock_held_verified_empty")
+    _end(turn)
+
+
+def _report(turn: Turn, sweep: Sweep, status: SweepStatus, remaining: int, unknown: int) -> None:
+    method = SweepMethod.NONE
+    if sweep.bulk or sweep.single:
+        method = SweepMethod.MIXED if sweep.bulk and sweep.single else SweepMethod.BULK if sweep.bulk else SweepMethod.PER_ORDER
+    duration = turn.now_ns - sweep.started_ns
+    turn.emit(SweepReport, status, method, sweep.cancelled, sweep.failed, remaining, unknown, sweep.rounds, duration)
+    turn.metric("mm_cancel_all_total", 1, status.value)
+    turn.metric("mm_cancel_all_remaining_orders", remaining)
+    if status is SweepStatus.SUCCESS:
+        turn.metric("mm_cancel_all_orders_total", sweep.cancelled)
+        turn.metric("mm_cancel_all_duration_ms", duration)
+        turn.metric("mm_cancel_all_duration_seconds", duration)
+
+
+def _report_failure(turn: Turn, sweep: Sweep) -> None:
+    """Said once; the sweep goes on."""
+    if sweep.reported:
+        return
+    ours = _ours(turn)
+    unknown = sum(1 for order in ours if order.unknown)
+    remaining = max(len(ours), len(sweep.rows))
+    status = SweepStatus.PARTIAL if sweep.cancelled else SweepStatus.FAILED
+    if remaining and unknown == remaining:
+        status = SweepStatus.IN_DOUBT
+    _report(turn, sweep, status, remaining, unknown)
+    turn.alert(
+        Severity.CRITICAL, "sweep_" + status.value, f"{remaining} order(s) may still be open, {unknown} of unknown fate; going on"
+    )
+    _put(turn, attrs.evolve(sweep, reported=True))
+
+
+# --- a round ----------------------------------------------------------------------------------------------------------
+
+
+def _request(turn: Turn, first: bool) -> None:
+    """Cancel what is to be cancelled in this round; then look."""
+    sweep = _get(turn)
+    symbols = _bulk_books(turn, sweep, first)
+    desk, fence = turn.desk, turn.fence()
+    ids: list[EffectId] = [turn.emit(CancelAll, symbol, book, desk.epoch, fence) for symbol, book in symbols]
+    single = _cancel_targets(turn, _targets(turn, sweep, first, symbols))
+    awaiting = _NOTHING
+    for effect in (*ids, *single):
+        awaiting = awaiting.set(effect[1], True)
+    sweep = attrs.evolve(
+        _get(turn), phase=SweepPhase.REQUEST, batch=turn.n, awaiting=awaiting, timer=None, rounds=sweep.rounds + 1, rows=(),
+        bulk=sweep.bulk or bool(ids), single=sweep.single or bool(single),
+    )  # fmt: skip
+    _put(turn, sweep)
+    if not awaiting:
+        _snapshot(turn)
+
+
+def _bulk_books(turn: Turn, sweep: Sweep, first: bool) -> list[tuple[str, bool]]:
+    """The (symbol, conditional) books for which a cancel-all goes out: at first every book that may hold orders of ours, later
+    those in which many are still listed. Never where others' orders must stay: a cancel-all call takes them too."""
+    desk = turn.desk
+    if not desk.config.venue.cancel_all or desk.config.sweep.foreign is ForeignPolicy.LEAVE:
+        return []
+    if first:
+        books = (False, True) if desk.config.venue.conditional else (False,)
+        symbols = [s for s in _symbols(desk) if turn.books.get(desk.index[s], FLAT).open_orders]
+        return [(symbol, book) for symbol in symbols for book in books]
+    counts: dict[tuple[str, bool], int] = {}
+    for row in sweep.rows:
+        counts[row.symbol, row.conditional] = counts.get((row.symbol, row.conditional), 0) + 1
+    return [book for book, count in counts.items() if count >= BULK_FROM]
+
+
+def _targets(
+    turn: Turn, sweep: Sweep, first: bool, bulk: list[tuple[str, bool]]
+) -> list[tuple[str, bool, CancelTarget]]:
+    """Single orders to cancel: what the last lists showed, or at first our own, except where a cancel-all goes out. An order
+    whose placing request has no outcome yet is waited for: a cancel could overtake it."""
+    if not first:
+        session = turn.desk.config.session
+        return [
+            (row.symbol, row.conditional, CancelTarget(order_key(session, row.client_id), row.client_id, row.venue_id))
+            for row in sweep.rows
+            if (row.symbol, row.conditional) not in bulk
+        ]
+    return [
+        (o.spec.symbol, o.spec.conditional, CancelTarget(o.key, o.spec.client_id, o.venue_id))
+        for o in _ours(turn)
+        if (o.spec.symbol, o.spec.conditional) not in bulk and o.requests.place is None
+    ]
+
+
+def _cancel_targets(turn: Turn, targets: list[tuple[str, bool, CancelTarget]]) -> list[EffectId]:
+    """Batches where the venue takes them, else one by one."""
+    books: dict[tuple[str, bool], list[CancelTarget]] = {}
+    for symbol, conditional, target in targets:
+        books.setdefault((symbol, conditional), []).append(target)
+    size = max(1, turn.desk.config.venue.batch)
+    epoch, fence = turn.desk.epoch, turn.fence()
+    ids = []
+    for (symbol, conditional), book in books.items():
+        for start in range(0, len(book), size):
+            part = book[start : start + size]
+            if len(part) == 1:
+                effect = turn.emit(Cancel, symbol, part[0], conditional, epoch, fence)
+            else:
+                effect = turn.emit(CancelBatch, symbol, tuple(part), conditional, epoch, fence)
+            ids.append(effect)
+            for target in part:
+                order = turn.orders.get(target.order)
+                if order is not None:
+                    mark_cancel(turn, order, effect)
+    return ids
+
+
+def _snapshot(turn: Turn) -> None:
+    """Ask for the lists of open orders: the account's, or each frozen symbol's."""
+    desk = turn.desk
+    symbols = [""] if ACCOUNT in freezing(desk) else _symbols(desk)
+    books = (False, True) if desk.config.venue.conditional else (False,)
+    awaiting = _NOTHING
+    for symbol in symbols:
+        for book in books:
+            awaiting = awaiting.set(turn.emit(FetchOpenOrders, symbol, book)[1], True)
+    sweep = attrs.evolve(_get(turn), phase=SweepPhase.SNAPSHOT, batch=turn.n, awaiting=awaiting, timer=None, trouble=0, rows=())
+    _put(turn, sweep)
+
+
+def _decide(turn: Turn) -> None:
+    """What the snapshot calls for; see the table in the essay."""
+    sweep, policy = _get(turn), turn.desk.config.sweep
+    ours = _ours(turn)
+    left = len(ours) + len(sweep.rows)
+    turn.metric("mm_cancel_all_remaining_orders", max(len(ours), len(sweep.rows)))
+    if not sweep.trouble and not left:
+        sweep = attrs.evolve(sweep, streak=sweep.streak + 1, attempt=0, left=0, absent=0)
+        _put(turn, sweep)
+        if sweep.streak >= policy.empty_snapshots:
+            _verified(turn, sweep)
+        else:
+            _snapshot(turn)
+        return
+    listed = dict.fromkeys(order_key(turn.desk.config.session, row.client_id) for row in sweep.rows)
+    absent = [o for o in ours if o.key not in listed and o.requests.place is None]
+    progress = not sweep.trouble and left < sweep.left
+    attempt = 0 if progress else sweep.attempt + 1
+    _put(turn, attrs.evolve(sweep, streak=0, attempt=attempt, left=left, absent=sweep.absent + 1 if absent else 0))
+    if sweep.absent:
+        for order in absent:
+            ask(turn, order)
+    if attempt >= policy.attempts:
+        _report_failure(turn, _get(turn))
+    if progress and sweep.rows:
+        _request(turn, first=False)
+    else:
+        _wait(turn, turn.backoff(max(0, attempt - 1)))
+
+
+def _wait(turn: Turn, delay_ns: int) -> None:
+    """Pause, at least as long as the venue demands."""
+    sweep = _get(turn)
+    delay = max(delay_ns, sweep.retry_at_ns - turn.now_ns)
+    timer = turn.timer(delay, Purpose.SWEEP)
+    _put(turn, attrs.evolve(sweep, phase=SweepPhase.WAIT, awaiting=_NOTHING, timer=timer))
+
+
+def _get(turn: Turn) -> Sweep:
+    assert turn.desk.sweep is not None
+    return turn.desk.sweep
+
+
+def _put(turn: Turn, sweep: Sweep) -> None:
+    turn.desk = attrs.evolve(turn.desk, sweep=sweep)
+
+
+# --- what it hears ------------------------------------------------------------------------------------------------------
+
+
+def _awaits(sweep: Sweep | None, effect: EffectId) -> bool:
+    return sweep is not None and effect[0] == sweep.batch and effect[1] in sweep.awaiting
+
+
+def on_outcome(turn: Turn, event: Outcome) -> None:
+    """The outcome of a cancel of this round. What it did is seen in the next list; only the venue's demand for a pause counts here."""
+    sweep = turn.desk.sweep
+    if sweep is None or sweep.phase is not SweepPhase.REQUEST or not _awaits(sweep, event.effect):
+        return
+    retry_at = turn.now_ns + event.retry_after_ms * NS_PER_MS if event.retry_after_ms > 0 else 0
+    sweep = attrs.evolve(
+        sweep, awaiting=sweep.awaiting.delete(event.effect[1]), retry_at_ns=max(sweep.retry_at_ns, retry_at)
+    )  # fmt: skip
+    _put(turn, sweep)
+    if sweep.awaiting:
+        return
+    if sweep.retry_at_ns > turn.now_ns:
+        _put(turn, attrs.evolve(sweep, attempt=sweep.attempt + 1))
+        _wait(turn, 0)
+    else:
+        _snapshot(turn)
+
+
+def on_open_orders(turn: Turn, event: OpenOrders) -> None:
+    """A list of this round. Only rows in the scope count, and others' orders only if they are to be cancelled."""
+    sweep = turn.desk.sweep
+    if sweep is None or sweep.phase is not SweepPhase.SNAPSHOT or not _awaits(sweep, event.effect):
+        return
+    result = event.result
+    if isinstance(result, FetchFailed):
+        retry_at = turn.now_ns + result.retry_after_ms * NS_PER_MS if result.retry_after_ms > 0 else 0
+        sweep = attrs.evolve(sweep, trouble=sweep.trouble + 1, retry_at_ns=max(sweep.retry_at_ns, retry_at))
+    else:
+        rows = tuple(row for row in result.rows if _counts(turn.desk, row))
+        sweep = attrs.evolve(sweep, rows=sweep.rows + rows)
+    sweep = attrs.evolve(sweep, awaiting=sweep.awaiting.delete(event.effect[1]))
+    _put(turn, sweep)
+    if not sweep.awaiting:
+        _decide(turn)
+
+
+def _counts(desk: Desk, row: OrderRow) -> bool:
+    mine = order_key(desk.config.session, row.client_id) != 0
+    return covers(desk, row.symbol) and (mine or desk.config.sweep.foreign is ForeignPolicy.CANCEL)
+
+
+def on_lease(turn: Turn, kind: LeaseKind, effect: EffectId) -> None:
+    """The store's answer. Only "another runner holds it" changes anything: its work is given a moment, and then verified."""
+    sweep = turn.desk.sweep
+    if sweep is None or sweep.phase is not SweepPhase.LEASE or sweep.lease != effect:
+        return
+    if kind is LeaseKind.HELD:
+        _put(turn, attrs.evolve(sweep, held=True))
+        _wait(turn, turn.desk.config.sweep.lease_wait_ms * NS_PER_MS)
+    else:
+        _request(turn, first=True)
+
+
+def on_timer(turn: Turn, effect: EffectId) -> None:
+    """The sweep's timer: the lease has taken too long, or a pause is over."""
+    sweep = turn.desk.sweep
+    if sweep is None or sweep.timer != effect:
+        return
+    if sweep.phase is SweepPhase.LEASE:
+        _request(turn, first=True)
+    elif sweep.rounds == 0 or sweep.rows:
+        # Round 0 is left behind only when another runner holds the lease: then we look first and act on what we see.
+        _request(turn, first=False)
+    else:
+        _snapshot(turn)
+
+
+def on_deadline(turn: Turn, effect: EffectId) -> None:
+    """Say that it has taken too long, and go on."""
+    sweep = turn.desk.sweep
+    if sweep is not None and sweep.deadline == effect:
+        _report_failure(turn, sweep)
+
+
+def on_settled(turn: Turn) -> None:
+    """An order has ended in this step. If it was the last one the sweep waited for, look at once."""
+    sweep = turn.desk.sweep
+    if sweep is None or sweep.phase is not SweepPhase.WAIT or sweep.rows or sweep.retry_at_ns > turn.now_ns:
+        return
+    if _remaining(turn) == 0 and sweep.rounds > 0:
+        _snapshot(turn)
+
+
+def count(turn: Turn, old: Order, new: Order, refused: bool) -> None:
+    """Keep the sweep's own figures: which of our orders ended while it ran, and how cancels of single orders fared."""
+    sweep = turn.desk.sweep
+    if sweep is None or not covers(turn.desk, new.spec.symbol):
+        return
+    ended = is_done(new) and not is_done(old)
+    if ended and new.ended is Ended.CANCELLED:
+        _put(turn, attrs.evolve(sweep, cancelled=sweep.cancelled + 1))
+        if old.requests.cancel is not None:
+            turn.metric("mm_cancel_all_per_order_success_total", 1, new.spec.symbol)
+    elif refused and old.requests.cancel is not None:
+        _put(turn, attrs.evolve(sweep, failed=sweep.failed + 1))
+        turn.metric("mm_cancel_all_per_order_failure_total", 1, new.spec.symbol)
