@@ -1,0 +1,128 @@
+"""What a bot gets back from the runner: an order, a proof, or an exception that says what is certain.
+
+``executed`` on an exception is the one question a bot must be able to answer: False, certainly nothing was sent or applied;
+None, it is not known, and the runner keeps asking under ``client_id``.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from ..effects import Mode, SweepMethod, SweepReport, SweepStatus, to_text
+from ..fsm.order import Order, OrdStatus
+
+if TYPE_CHECKING:
+    from .runner import Runner
+
+
+class HaltcoreError(Exception):
+    """The base of what the runner raises at a caller. ``code`` is stable, ``reason`` is for people."""
+
+    executed: bool | None = False
+
+    def __init__(self, code: str, reason: str, client_id: str = "") -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+        self.client_id = client_id
+
+
+class OrderDenied(HaltcoreError):
+    """The gate, or an overloaded runner, said no. Nothing was sent."""
+
+
+class OrderRefused(HaltcoreError):
+    """The venue refused the order, or it was stopped before it left. It never was."""
+
+
+class OrderInDoubt(HaltcoreError):
+    """The order may be live. The runner asks the venue under ``client_id`` until it knows; do not send it again."""
+
+    executed = None
+
+
+class CommandRejected(HaltcoreError):
+    """The command does not fit the state; it changed nothing."""
+
+
+class RunnerStopped(HaltcoreError):
+    """The runner is not running."""
+
+
+@frozen
+class Proof:
+    """How a freeze's sweep stands. ``verified``: the venue's lists were empty and every order had ended by evidence."""
+
+    verified: bool
+    status: SweepStatus
+    method: SweepMethod
+    cancelled: int
+    failed: int
+    remaining: int
+    unknown: int
+    rounds: int
+    duration_ms: int
+
+    @classmethod
+    def of(cls, report: SweepReport) -> "Proof":
+        """The proof that a report is."""
+        r = report
+        verified = r.status is SweepStatus.SUCCESS
+        return cls(
+            verified, r.status, r.method, r.cancelled, r.failed, r.remaining, r.unknown, r.rounds, r.duration_ns // 1_000_000
+        )
+
+
+#: Frozen and proven before: nothing had to be done.
+ALREADY_PROVEN = Proof(True, SweepStatus.SUCCESS, SweepMethod.NONE, 0, 0, 0, 0, 0, 0)
+
+
+class OrderHandle:
+    """An order of this runner. Its properties are read from the core at the time of asking."""
+
+    def __init__(self, runner: "Runner", key: int, client_id: str) -> None:
+        self._runner = runner
+        self.key = key
+        self.client_id = client_id
+
+    @property
+    def facts(self) -> Order:
+        """All that is known of it."""
+        order = self._runner.core.order(self.key)
+        assert order is not None
+        return order
+
+    @property
+    def status(self) -> OrdStatus:
+        """FIX 39."""
+        return self.facts.status
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is not known that the order exists."""
+        return self.facts.unknown
+
+    @property
+    def filled(self) -> str:
+        """The filled quantity, as text."""
+        return to_text(self.facts.cum_qty)
+
+    def __repr__(self) -> str:
+        o = self.facts
+        return (
+            f"<order {self.client_id} {o.spec.side.value} {to_text(o.qty)} {o.spec.symbol} {self.status.value} {self.filled} filled>"
+        )
+
+
+@frozen
+class Status:
+    """One screen about the runner. ``modes`` names every scope that is not active, the account as ""."""
+
+    modes: Mapping[str, Mode]
+    open_orders: int
+    in_flight: int
+    unknown: int
+    record: int
+    journal: str
+    journal_failed: str
