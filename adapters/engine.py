@@ -23,6 +23,7 @@ The runner touches the world only through the ports of ``ports.py``; the simulat
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ from .answers import (
 )
 from .clock import WallClock
 from .disk import Disk, RealDisk
-from .journal import Journal, JournalFailed
+from .journal import Journal, JournalFailed, exists, unborn
 from .metrics import Metrics
 from .people import People
 from .ports import Clock, NowNs, Store, Venue
@@ -133,7 +134,7 @@ class Engine:
         self._waiters: list[_Waiter] = []
         self._reports: list[list[SweepReport]] = []
         self._commit_task: asyncio.Task[None] | None = None
-        self._flush_due = self._busy = self._running = False
+        self._flush_due = self._busy = self._running = self._draining = False
         self._broken: BaseException | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ class Engine:
 
     async def _open_journal(self, path: str) -> None:
         """A new log, or the continuation of the one that is there: then its session tag is ours, since its orders are."""
-        if not self._disk.names(path):
+        if not exists(path, self._disk) or unborn(path, self._disk):
             self._journal = await Journal.create(path, self.config, self._disk)
             return
         self._journal, verdict = await Journal.open(path, self._disk)
@@ -177,12 +178,21 @@ class Engine:
         self._feed(Stopping(self.clock.now_ns(), self._on_stop == "freeze", self._who))
         if self._on_stop == "freeze":
             await self._until(lambda: self._proven(""))
+        await self._drain()
         await self._close()
+
+    async def _drain(self) -> None:
+        """Let what is under way come to its outcome; no timer begins anything new."""
+        self._draining = True
+        for handle in self._timers.values():
+            handle.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout_s):
+                while self._tasks or self._held:
+                    await asyncio.sleep(0.001)
 
     async def _close(self) -> None:
         self._running = False
-        for handle in self._timers.values():
-            handle.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -304,6 +314,8 @@ class Engine:
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     def _set_timer(self, effect: SetTimer) -> None:
+        if self._draining:
+            return
         delay_s = max(0, effect.due_ns - self.clock.now_ns()) / 1e9
         self._timers[effect.id] = self._loop.call_later(delay_s, self._fire, effect.id, effect.purpose, effect.key)
 

@@ -34,6 +34,7 @@ faults after that time: then the bot has to get well again.
 """
 
 import random
+from collections import Counter
 from enum import StrEnum
 
 from attrs import frozen
@@ -169,10 +170,14 @@ class FaultPlan:
 
 
 class FaultSource:
-    """The draws of a plan, one after the other. The same plan and the same questions in the same order give the same draws."""
+    """The draws of a plan, one after the other. The same plan and the same questions in the same order give the same draws.
+
+    ``befell`` counts what has befallen requests and reports so far.
+    """
 
     def __init__(self, plan: FaultPlan) -> None:
         self._plan = plan
+        self.befell: Counter[Fault] = Counter()
         # Texts seed by their hash function (SHA-512), not by Python's own hash, so they mean the same in every process.
         self._requests = random.Random(f"{plan.seed}/requests")
         self._reports = random.Random(f"{plan.seed}/reports")
@@ -231,6 +236,8 @@ class FaultSource:
         return WELL
 
     def _with_duration(self, fault: Fault, ms: int) -> Drawn:
+        if fault is not Fault.NONE:
+            self.befell[fault] += 1
         if ms or fault not in _SPANS_MS:
             return Drawn(fault, ms)
         return Drawn(fault, self._details.randint(*_SPANS_MS[fault]))

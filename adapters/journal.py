@@ -30,7 +30,7 @@ from ..fsm.config import Config
 from ..fsm.core import EMPTY, Core
 from ..fsm.digest import DigestTracker
 from ..fsm.events import Event
-from ..fsm.record import CHECKPOINT_EVERY, MAX_LINE, header_line, record_line, seal_line
+from ..fsm.record import CHECKPOINT_EVERY, MAGIC, MAX_LINE, header_line, record_line, seal_line
 from ..fsm.replay import Source, Step, replay
 from ..fsm.step import step as current_step
 from ..fsm.verdict import Kind, Verdict, report
@@ -68,7 +68,7 @@ def segments(path: str, disk: Disk) -> list[str]:
     try:
         matches = [form.fullmatch(Path(name).name) for name in disk.names(path)]
     except OSError as error:
-        raise _explained(error, path) from None
+        raise explained(error, path) from None
     numbers = sorted(int(match[1] or 1) for match in matches if match)
     if not numbers:
         raise JournalFailed("missing", f"{path}: there is no log. Check the path, or start a new log there")
@@ -78,7 +78,19 @@ def segments(path: str, disk: Disk) -> list[str]:
     return [segment_name(path, number) for number in numbers]
 
 
-def _explained(error: OSError, path: str) -> JournalFailed:
+def exists(path: str, disk: Disk) -> bool:
+    """Whether there is a log of this name, or some segment of one."""
+    try:
+        return bool(segments(path, disk))
+    except JournalFailed as failure:
+        if failure.code == "missing":
+            return False
+        if failure.code == "broken":
+            return True
+        raise
+
+
+def explained(error: OSError, path: str) -> JournalFailed:
     """The failure behind an error of the operating system, in the words of somebody who has to mend it."""
     where = error.filename if isinstance(error.filename, str) else path
     if isinstance(error, FileNotFoundError):
@@ -104,6 +116,18 @@ def _version() -> str:
         return "unknown"
 
 
+def unborn(path: str, disk: Disk) -> bool:
+    """Whether the log has no more than the torn beginning of its first header: the process died before anything was recorded."""
+    if not exists(path, disk) or len(segments(path, disk)) > 1:
+        return False
+    beginning = b""
+    for chunk in disk.read(path):
+        if b"\n" in chunk:
+            return False
+        beginning = beginning or chunk
+    return MAGIC.startswith(beginning[: len(MAGIC)])
+
+
 class Journal:
     """A log that is open for writing. Made by :meth:`create` and :meth:`open`."""
 
@@ -125,16 +149,24 @@ class Journal:
 
     @classmethod
     async def create(cls, path: str, config: Config, disk: Disk, rotate_every: int = ROTATE_EVERY) -> "Journal":
-        """A new log. Raises :class:`JournalFailed`; nothing that exists is ever overwritten."""
+        """A new log. Raises :class:`JournalFailed`; nothing that exists is ever overwritten, but for a first header that was torn."""
         path = str(Path(path))
         journal = cls(path, disk, EMPTY, CONFIG.encode(config), rotate_every)
         try:
             rest = [name for name in disk.names(path) if re.fullmatch(r"\.\d{4,}", Path(name).stem.removeprefix(Path(path).stem))]
             if rest:
                 raise FileExistsError(errno.EEXIST, "exists", rest[0])
-            journal._lock = journal._file = await disk.create(path)
+            if unborn(path, disk):
+                journal._lock = journal._file = await disk.open(path)
+                if not unborn(path, disk):
+                    # Another process wrote its header while we waited for the lock.
+                    journal._release()
+                    raise FileExistsError(errno.EEXIST, "exists", path)
+                journal._file.truncate(0)
+            else:
+                journal._lock = journal._file = await disk.create(path)
         except OSError as error:
-            raise _explained(error, path) from None
+            raise explained(error, path) from None
         journal._begin_segment(EMPTY, BEGINNING)
         await journal._commit_or_close()
         return journal
@@ -150,12 +182,12 @@ class Journal:
         try:
             lock = await disk.open(path)
         except OSError as error:
-            raise _explained(error, path) from None
+            raise explained(error, path) from None
         try:
             return await cls._continued(path, disk, step, rotate_every, segments(path, disk), lock)
         except OSError as error:
             lock.close()
-            raise _explained(error, path) from None
+            raise explained(error, path) from None
         except BaseException:
             lock.close()
             raise
@@ -254,7 +286,7 @@ class Journal:
         try:
             self._file.write(b"".join(data))
         except OSError as error:
-            raise self._fail(_explained(error, self.path)) from None
+            raise self._fail(explained(error, self.path)) from None
 
     async def commit(self) -> None:
         """Return once every record appended so far is durable. Raises :class:`JournalFailed`."""
@@ -337,7 +369,7 @@ class Journal:
             await self._append(batch)
             self._durable = goal
         except OSError as error:
-            self._fail(_explained(error, self.path))
+            self._fail(explained(error, self.path))
         except asyncio.CancelledError:
             text = f"{self.path}: the loop stopped during a write, so nobody knows what is durable. Open the log again to continue"
             self._fail(JournalFailed("interrupted", text))

@@ -185,6 +185,11 @@ class PaperVenue:
 
     # --- for tests and demos ----------------------------------------------------------------------------------------
 
+    @property
+    def befell(self) -> Counter[Fault]:
+        """How many faults of each kind have happened so far."""
+        return self._faults.befell
+
     def quiet(self) -> None:
         """From now on everything goes well; a ban is over."""
         self._faults.quiet()

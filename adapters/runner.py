@@ -8,6 +8,7 @@ Numbers are exact: str, int or Decimal, never float. What is refused raises one 
 by ``executed`` whether something may have happened.
 """
 
+import secrets
 from decimal import Decimal
 
 from ..effects import (
@@ -22,6 +23,7 @@ from ..effects import (
 from ..effects import bps as to_bps
 from ..effects import price as to_price
 from ..effects import qty as to_qty
+from ..effects.ids import TAG_LENGTH
 from ..fsm.core import Core, scope_symbol
 from ..fsm.events import (
     CancelOrder,
@@ -162,6 +164,11 @@ class Runner(Engine):
         desk = self.core.desk
         assert desk is not None
         return any(scope_symbol(desk, k) == symbol and c.unfreeze is not None for k, c in desk.controls.items())
+
+
+def new_session() -> str:
+    """A session tag that nobody has used: drawn from two thousand million."""
+    return "h" + "".join(secrets.choice("0123456789abcdefghijklmnopqrstuvwxyz") for _ in range(TAG_LENGTH - 1))
 
 
 def _heard_of(core: Core, key: int) -> Order | None:

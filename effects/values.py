@@ -136,6 +136,6 @@ def from_text(text: str, digits: int = DIGITS) -> int:
     except ValueError:
         raise ValueRefused(f"{text!r} is not a decimal number as a log writes it, such as \"0.007\"") from None
     scaled = -scaled if text.startswith("-") else scaled
-    if len(part) > digits or to_text(scaled, digits) != text:
+    if to_text(scaled, digits) != text:
         raise ValueRefused(f"{text!r} is not a decimal number as a log writes it, such as \"0.007\"")
     return scaled

@@ -42,7 +42,7 @@ def submit(turn: Turn, event: SubmitOrder) -> None:
         client_id, e.symbol, ask.sym, e.side, e.type, e.tif, e.post_only, e.reduce_only, e.stop_price, e.strategy, turn.now_ns
     )
     turn.put_order(
-        None, Order(key, spec, "", e.qty, e.price, reserve, False, Halt.NONE, Ended.NO, NO_FILLS, Requests(place))
+        None, Order(key, spec, "", e.qty, e.price, reserve, False, False, Halt.NONE, Ended.NO, NO_FILLS, Requests(place))
     )
 
 

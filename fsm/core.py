@@ -75,9 +75,10 @@ class SweepPhase(StrEnum):
 class Sweep:
     """A cancel-all under way; see ``sweep.py``.
 
-    ``awaiting``: effects of this round without outcome, by index, all of record ``batch``. ``rows``: what the last lists
-    showed as open in the scope. ``streak``: consecutive empty lists. ``attempt``: rounds without progress, for the backoff.
-    ``trouble``: lists of this round that failed. ``retry_at_ns``: the venue's own demand. ``left``: what the last round left over.
+    ``awaiting``: effects of this round without outcome, by index, all of record ``batch``. ``rows``: what the last lists showed as open in
+    the scope. ``unread``: lists, as (symbol, conditional), that could not be read yet. ``streak``: consecutive empty lists. ``attempt``:
+    rounds without progress, for the backoff. ``retry_at_ns``: the venue's own demand. ``left``: what the last round left over.
+    ``absent``: how many snapshots running have missed an order of ours that has not ended.
     """
 
     phase: SweepPhase
@@ -90,7 +91,7 @@ class Sweep:
     rounds: int
     attempt: int
     streak: int
-    trouble: int
+    unread: tuple[tuple[str, bool], ...]
     retry_at_ns: int
     rows: tuple[OrderRow, ...]
     left: int

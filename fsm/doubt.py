@@ -30,10 +30,19 @@ def ask(turn: Turn, order: Order) -> None:
     if r.query is not None or is_done(order):
         return
     s = order.spec
-    query = turn.emit(QueryOrder, order.key, s.client_id, order.venue_id, s.symbol, s.conditional)
+    query = turn.emit(QueryOrder, order.key, s.client_id, order.venue_id, s.symbol, order.conditional)
     since = r.doubt_ns or turn.now_ns
     requests = attrs.evolve(r, query=query, asked_ns=turn.now_ns, doubt_ns=since, timer=None)
     turn.put_order(order, with_requests(order, requests))
+
+
+def woken(turn: Turn, order: Order) -> None:
+    """The order's timer has fired. It fires once, so from now on nobody waits for it."""
+    r = order.requests
+    requests = attrs.evolve(r, timer=None)
+    awake = with_requests(order, requests)
+    turn.put_order(order, awake)
+    look(turn, awake)
 
 
 def look(turn: Turn, order: Order) -> None:
@@ -57,6 +66,10 @@ def look_later(turn: Turn, order: Order, retry_after_ms: int = 0, evidence: bool
         return
     r = order.requests
     wait = turn.desk.config.evidence_ms * NS_PER_MS if evidence else turn.backoff(r.attempt, retry_after_ms * NS_PER_MS)
+    settles_in = r.doubt_ns + turn.desk.config.venue.place_expiry_ms * NS_PER_MS - turn.now_ns
+    if order.unknown and 0 < settles_in < wait and not retry_after_ms:
+        # From then on "not found" is an answer, so it would be idle to wait longer.
+        wait = settles_in
     timer = turn.timer(wait, Purpose.ORDER, order.key)
     requests = attrs.evolve(r, timer=timer)
     turn.put_order(order, with_requests(order, requests))
@@ -66,7 +79,7 @@ def send_cancel(turn: Turn, order: Order) -> None:
     """Cancel one order."""
     s = order.spec
     target = CancelTarget(order.key, s.client_id, order.venue_id)
-    cancel = turn.emit(Cancel, s.symbol, target, s.conditional, turn.desk.epoch, turn.fence())
+    cancel = turn.emit(Cancel, s.symbol, target, order.conditional, turn.desk.epoch, turn.fence())
     mark_cancel(turn, order, cancel)
 
 

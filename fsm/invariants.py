@@ -25,7 +25,6 @@ from .events import (
     OrderCancelled,
     OrderExpired,
     OrderFilled,
-    OrderHalted,
     OrderQueried,
     OrderRejected,
     OrderReplaced,
@@ -64,7 +63,7 @@ def _no_place_when_frozen(before: Core, event: Event, after: Core, effects: Sequ
 
 #: Events that can be evidence for the end of an order. A refused or unavailable *place* never was; a query's answer is the venue's word.
 _ENDING = (
-    OrderRejected, OrderCancelled, OrderExpired, OrderFilled, OrderHalted, OrderReplaced, TradeBusted, TradeCorrected, OrderQueried, OpenOrders,
+    OrderRejected, OrderCancelled, OrderExpired, OrderFilled, OrderReplaced, TradeBusted, TradeCorrected,
 )  # fmt: skip
 
 
@@ -80,13 +79,13 @@ def _ends_on_evidence(before: Core, event: Event, after: Core, effects: Sequence
             if new.ended is not old.ended if old is not None else True:
                 return f"order {key} ended by a list of open orders"
             continue
-        if isinstance(event, _ENDING) and not isinstance(event, OrderQueried):
+        if isinstance(event, _ENDING):
             continue
         if isinstance(event, Outcome) and event.verb is Verb.PLACE:
             if event.kind in (OutcomeKind.REFUSED, OutcomeKind.UNAVAILABLE):
                 continue
-        elif isinstance(event, Outcome) and event.verb is Verb.REPLACE and old is not None and old.requests.replace is not None:
-            # A refused replace takes a larger quantity back; the order may have been filled in its old one.
+        elif old is not None and old.requests.replace is not None and old.cum_qty >= old.qty:
+            # It was filled already; only the larger quantity of a pending replace kept it open, and that was refused.
             continue
         return f"order {key} ended on {type(event).__name__}"
     return ""
@@ -164,7 +163,7 @@ def _proof_is_true(before: Core, event: Event, after: Core, effects: Sequence[Ef
             return "FROZEN without a snapshot"
         if not isinstance(event, OpenOrders) or isinstance(event.result, FetchFailed):
             return f"FROZEN on {type(event).__name__}"
-        if sweep.streak + 1 < desk.config.sweep.empty_snapshots or sweep.trouble:
+        if sweep.streak + 1 < desk.config.sweep.empty_snapshots or sweep.unread or sweep.rows:
             return f"FROZEN after {sweep.streak + 1} empty lists"
         open_orders = len(after.orders) if not effect.symbol else after.books.get(desk.index[effect.symbol], FLAT).open_orders
         if open_orders:

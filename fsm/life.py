@@ -7,7 +7,7 @@ absence is a question, not an answer. Until the first stock is taken nothing is 
 =================== ======================= ==================================================================================
 timer               set by                  when it fires
 =================== ======================= ==================================================================================
-ORDER               ``doubt.look_later``    ``doubt.look``
+ORDER               ``doubt.look_later``    ``doubt.woken``
 SWEEP               ``sweep``               the sweep goes on
 SWEEP_DEADLINE      ``sweep.begin``         the sweep is reported as not successful
 LEASE               a grant                 the lease is renewed while a sweep runs
@@ -39,7 +39,7 @@ from ..effects import (
 from . import sweep
 from .config import Config
 from .core import ACCOUNT, Desk, Lease, Link, Stocktake, StoreView, frozen_scopes, scope_symbol
-from .doubt import ask, look
+from .doubt import ask, woken
 from .events import (
     FetchFailed,
     LatchAnswer,
@@ -299,19 +299,21 @@ def on_timer(turn: Turn, event: TimerFired) -> None:
     if purpose is Purpose.ORDER:
         order = turn.orders.get(event.key)
         if order is not None and order.requests.timer == event.effect:
-            look(turn, order)
+            woken(turn, order)
     elif purpose is Purpose.SWEEP:
         sweep.on_timer(turn, event.effect)
     elif purpose is Purpose.SWEEP_DEADLINE:
         sweep.on_deadline(turn, event.effect)
     elif purpose is Purpose.LEASE:
         if desk.lease is not None and desk.lease.timer == event.effect:
+            turn.desk = attrs.evolve(desk, lease=attrs.evolve(desk.lease, timer=None))
             turn.emit(RenewLease, desk.lease.fence, desk.config.store.lease_ttl_ms)
     elif purpose is Purpose.LATCH:
         if desk.store.timer == event.effect:
             read_latch(turn)
     elif purpose is Purpose.VENUE_LINK:
         if desk.link.timer == event.effect:
+            turn.desk = attrs.evolve(desk, link=Link(desk.link.up, None))
             freeze(turn, ACCOUNT, Trigger.VENUE_LOST, "the connection to the venue did not come back", "haltcore")
     elif desk.stock is not None and desk.stock.timer == event.effect:
         take_stock(turn, desk.stock.gate, desk.stock.attempt)

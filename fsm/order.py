@@ -86,7 +86,7 @@ class OrderSpec:
 
     @property
     def conditional(self) -> bool:
-        """Whether it rests in the venue's conditional book."""
+        """Whether it begins in the venue's conditional book."""
         return self.type is OrdType.STOP_LIMIT or self.type is OrdType.STOP_MARKET
 
 
@@ -128,7 +128,10 @@ NO_FILLS = Fills(Qty(0), Notional(0), Qty(0), Notional(0), NO_TRADES)
 
 @frozen
 class Replacement:
-    """A replace whose fate is not known. Until it is, the order counts with the worse of both quantities and prices."""
+    """A replace whose fate is not known. Until it is, the order counts with the worse of both quantities and prices.
+
+    ``effect`` is the request while its outcome is outstanding; None once the request can no longer be waiting on our side.
+    """
 
     effect: EffectId | None
     qty: Qty
@@ -139,7 +142,7 @@ class Replacement:
 class Requests:
     """What we have under way about the order.
 
-    ``place``: the placing request, until its outcome or the first evidence. ``cancel``: a cancel whose fate is not known.
+    ``place``: the placing request, until its outcome or the first sign of life. ``cancel``: a cancel whose fate is not known.
     ``cancel_wanted``: somebody wants it gone; held up until it has ended. ``query``: a question under way, asked at ``asked_ns``.
     ``doubt_ns``: since when its fate is unknown, 0 for no doubt. ``attempt``: tries without success, for the backoff. ``not_found``: how
     often running the venue did not know it. ``timer``: the one timer that is waited for.
@@ -162,7 +165,10 @@ NO_REQUESTS = Requests()
 
 @frozen
 class Order:
-    """The facts. ``qty`` and ``price`` are the current ones; ``reserve`` is the price at which its open part counts as exposure."""
+    """The facts. ``qty`` and ``price`` are the current ones; ``reserve`` is the price at which its open part counts as exposure.
+
+    ``triggered``: a stop order that has left the conditional book.
+    """
 
     key: int
     spec: OrderSpec
@@ -171,6 +177,7 @@ class Order:
     price: Price | None
     reserve: Price
     accepted: bool
+    triggered: bool
     halt: Halt
     ended: Ended
     fills: Fills
@@ -180,6 +187,11 @@ class Order:
     def cum_qty(self) -> Qty:
         """FIX 14."""
         return self.fills.cum_qty
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it rests in the venue's conditional book, as far as we have heard."""
+        return self.spec.conditional and not self.triggered
 
     @property
     def leaves_qty(self) -> Qty:
@@ -261,7 +273,7 @@ _PRECEDENCE: tuple[tuple[Callable[[Order], bool], OrdStatus], ...] = (
 
 def with_requests(o: Order, requests: Requests) -> Order:
     """The order with other requests under way."""
-    return Order(o.key, o.spec, o.venue_id, o.qty, o.price, o.reserve, o.accepted, o.halt, o.ended, o.fills, requests)
+    return Order(o.key, o.spec, o.venue_id, o.qty, o.price, o.reserve, o.accepted, o.triggered, o.halt, o.ended, o.fills, requests)
 
 
 def in_doubt(o: Order, now_ns: int) -> Order:
@@ -269,6 +281,6 @@ def in_doubt(o: Order, now_ns: int) -> Order:
     r = o.requests
     since = r.doubt_ns or now_ns
     requests = Requests(
-        None, r.cancel, r.cancel_wanted, r.replace, r.query, r.asked_ns, since, r.attempt, r.not_found, r.timer
+        r.place, r.cancel, r.cancel_wanted, r.replace, r.query, r.asked_ns, since, r.attempt, r.not_found, r.timer
     )
     return with_requests(o, requests)

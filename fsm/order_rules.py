@@ -115,7 +115,7 @@ _NONE: Notes = ()
 
 
 def _with_fills(o: Order, fills: Fills) -> Order:
-    return Order(o.key, o.spec, o.venue_id, o.qty, o.price, o.reserve, o.accepted, o.halt, o.ended, fills, o.requests)
+    return Order(o.key, o.spec, o.venue_id, o.qty, o.price, o.reserve, o.accepted, o.triggered, o.halt, o.ended, fills, o.requests)
 
 
 def _alive(o: Order, venue_id: str) -> Order:
@@ -128,11 +128,11 @@ def _alive(o: Order, venue_id: str) -> Order:
         else attrs.evolve(r, place=None, doubt_ns=doubt, attempt=0, not_found=0)
     )
     venue_id = venue_id or o.venue_id
-    return Order(o.key, o.spec, venue_id, o.qty, o.price, o.reserve, True, o.halt, o.ended, o.fills, requests)
+    return Order(o.key, o.spec, venue_id, o.qty, o.price, o.reserve, True, o.triggered, o.halt, o.ended, o.fills, requests)
 
 
 def _end(o: Order, ended: Ended, accepted: bool) -> Order:
-    return Order(o.key, o.spec, o.venue_id, o.qty, o.price, o.reserve, accepted, Halt.NONE, ended, o.fills, NO_REQUESTS)
+    return Order(o.key, o.spec, o.venue_id, o.qty, o.price, o.reserve, accepted, o.triggered, Halt.NONE, ended, o.fills, NO_REQUESTS)
 
 
 def _resized(o: Order, qty: Qty, price: Price | None, venue_id: str) -> Order:
@@ -141,7 +141,7 @@ def _resized(o: Order, qty: Qty, price: Price | None, venue_id: str) -> Order:
     requests = attrs.evolve(r, place=None, replace=None, attempt=0, not_found=0)
     reserve = price if price is not None else o.reserve
     size = max(qty, o.cum_qty)
-    return Order(o.key, o.spec, venue_id or o.venue_id, size, price, reserve, True, o.halt, o.ended, o.fills, requests)
+    return Order(o.key, o.spec, venue_id or o.venue_id, size, price, reserve, True, o.triggered, o.halt, o.ended, o.fills, requests)
 
 
 def _reported(o: Order, cum_qty: Qty, avg_price: Price | None) -> Order:
@@ -154,6 +154,13 @@ def _reported(o: Order, cum_qty: Qty, avg_price: Price | None) -> Order:
     else:
         cost = f.cost + (cum_qty - f.cum_qty) * (o.price if o.price is not None else o.reserve)
     return _with_fills(o, Fills(f.traded, f.traded_cost, cum_qty, Notional(cost), f.trades))
+
+
+def _in_book(o: Order, row: OrderRow) -> Order:
+    """A stop that the venue shows in the regular book has triggered, and is to be asked for and cancelled there."""
+    if o.triggered or row.conditional or not o.spec.conditional:
+        return o
+    return attrs.evolve(o, triggered=True)
 
 
 def _fill_notes(before: Order, after: Order) -> Notes:
@@ -194,6 +201,11 @@ def accept(o: Order, e: OrderAccepted, t: Times) -> Change:
     return after, _wanted(after)
 
 
+def accept_again(o: Order, e: OrderAccepted, t: Times) -> Change:
+    """Live already, by a report that named no venue id perhaps."""
+    return (o, (Note.DUPLICATE,)) if o.venue_id or not e.venue_id else (_alive(o, e.venue_id), _NONE)
+
+
 def resurrect(o: Order, e: object, t: Times) -> Change:
     """A sign of life from an order that was refused. It stays ended for us, so whatever lives there is cancelled."""
     return o, (Note.RESURRECTED,)
@@ -202,7 +214,7 @@ def resurrect(o: Order, e: object, t: Times) -> Change:
 def reject(o: Order, e: OrderRejected, t: Times) -> Change:
     """The order never was, unless the reason is that its id exists: then *an* order with it may live (nautilus_trader#4215)."""
     if e.reason == DUPLICATE_CLIENT_ID:
-        return in_doubt(o, t.now_ns), (Note.CONTRADICTION, Note.ASK)
+        return _answered(o, t.now_ns), (Note.CONTRADICTION, Note.ASK)
     return _end(o, Ended.REJECTED, o.accepted), _NONE
 
 
@@ -223,7 +235,7 @@ def fill(o: Order, e: OrderFilled, t: Times) -> Change:
     trades = f.trades.set(e.trade_id, Trade(e.last_qty, e.last_price, False))
     traded = Qty(f.traded + e.last_qty)
     cost = Notional(f.traded_cost + e.last_qty * e.last_price)
-    live = o if o.accepted else _alive(o, e.venue_id)
+    live = o if o.accepted and not o.requests.not_found else _alive(o, e.venue_id)
     after = _with_fills(live, Fills(traded, cost, f.reported, f.reported_cost, trades))
     if e.cum_qty > traded:
         after = _reported(after, e.cum_qty, None)
@@ -260,12 +272,12 @@ def halted(o: Order, e: OrderHalted, t: Times) -> Change:
     if o.halt is e.halt and o.accepted:
         return o, (Note.DUPLICATE,)
     a = _alive(o, "")
-    return Order(a.key, a.spec, a.venue_id, a.qty, a.price, a.reserve, True, e.halt, a.ended, a.fills, a.requests), _wanted(a)
+    return Order(a.key, a.spec, a.venue_id, a.qty, a.price, a.reserve, True, a.triggered, e.halt, a.ended, a.fills, a.requests), _wanted(a)
 
 
 def replaced(o: Order, e: OrderReplaced, t: Times) -> Change:
     """Changed as we asked. A change we did not ask for counts as pending, at its worst case, until the venue confirms it."""
-    if e.qty <= 0:
+    if e.qty <= 0 or (e.price is not None and e.price <= 0):
         return o, (Note.INVALID,)
     pending = o.requests.replace
     if pending is not None and pending.qty == e.qty and pending.price == e.price:
@@ -300,9 +312,11 @@ def cancel_moot(o: Order, e: object, t: Times) -> Change:
     return with_requests(o, Requests(None, None, False, r.replace)), _NONE
 
 
-def replace_refused(o: Order, e: object, t: Times) -> Change:
-    """The order stays as it was."""
+def replace_refused(o: Order, e: Outcome | ReplaceRejected, t: Times) -> Change:
+    """The order stays as it was. A reply that comes after the stream's word for it must not end the next replace."""
     r = o.requests
+    if isinstance(e, Outcome) and not _answers_replace(o, e):
+        return o, _NONE
     requests = attrs.evolve(r, replace=None)
     return with_requests(o, requests), _NONE
 
@@ -317,7 +331,8 @@ def bust(o: Order, e: TradeBusted, t: Times) -> Change:
         trades = f.trades.set(e.trade_id, Trade(Qty(0), Price(0), True))
         return _with_fills(o, Fills(f.traded, f.traded_cost, f.reported, f.reported_cost, trades)), (Note.UNKNOWN_TRADE,)
     trades = f.trades.set(e.trade_id, Trade(Qty(0), known.price, True))
-    return _with_fills(o, _moved(f, -known.qty, -known.qty * known.price, trades)), _NONE
+    after = _with_fills(o, _moved(f, -known.qty, -known.qty * known.price, trades))
+    return after, _reopened(o, after)
 
 
 def correct(o: Order, e: TradeCorrected, t: Times) -> Change:
@@ -334,7 +349,12 @@ def correct(o: Order, e: TradeCorrected, t: Times) -> Change:
         after = _with_fills(o if o.accepted else _alive(o, ""), fills)
         return after, (Note.UNKNOWN_TRADE, *_fill_notes(o, after))
     after = _with_fills(o, _moved(f, e.qty - known.qty, e.qty * e.price - known.qty * known.price, trades))
-    return after, _fill_notes(o, after)
+    return after, (*_fill_notes(o, after), *_reopened(o, after))
+
+
+def _reopened(before: Order, after: Order) -> Notes:
+    """An order that counts as open again may have long left the venue's book: it is asked for, or it would count for ever."""
+    return (Note.ASK,) if is_done(before) and not is_done(after) else _NONE
 
 
 def _moved(f: Fills, qty: int, cost: int, trades: Map[str, Trade]) -> Fills:
@@ -347,23 +367,59 @@ def _moved(f: Fills, qty: int, cost: int, trades: Map[str, Trade]) -> Fills:
 # --- rules: what came of our requests -------------------------------------------------------------------------------
 
 
+def _answered(o: Order, now_ns: int) -> Order:
+    """The placing request is no longer on our side, and what became of it is unknown from now on."""
+    requests = attrs.evolve(o.requests, place=None, doubt_ns=now_ns)
+    return with_requests(o, requests)
+
+
+def _answers_replace(o: Order, e: Outcome) -> bool:
+    pending = o.requests.replace
+    return pending is not None and pending.effect == e.effect
+
+
 def placed(o: Order, e: Outcome, t: Times) -> Change:
     """Acknowledged, which at some venues means "will be looked at" (Bybit): the order is live only on evidence."""
     r = o.requests
-    requests = attrs.evolve(r, place=None)
+    requests = attrs.evolve(r, place=None, doubt_ns=t.now_ns if r.doubt_ns else 0)
     return with_requests(o, requests), (Note.EXPECT,)
 
 
 def place_refused(o: Order, e: Outcome, t: Times) -> Change:
     """Certainly not applied: the order never was. A duplicate id is no such certainty."""
     if e.code == DUPLICATE_CLIENT_ID:
-        return in_doubt(o, t.now_ns), (Note.CONTRADICTION, Note.ASK)
+        return _answered(o, t.now_ns), (Note.CONTRADICTION, Note.ASK)
     return _end(o, Ended.REJECTED, False), _NONE
 
 
-def doubt(o: Order, e: object, t: Times) -> Change:
-    """No word whether the request was applied: never sent again, asked for instead (ccxt#2599, hummingbot#493)."""
+def place_doubt(o: Order, e: Outcome, t: Times) -> Change:
+    """No word whether the order was placed: never sent again, asked for instead (ccxt#2599, hummingbot#493)."""
+    return _answered(o, t.now_ns), (Note.ASK,)
+
+
+def cancel_doubt(o: Order, e: Outcome, t: Times) -> Change:
+    """No word whether the cancel was applied. The placing request may still be on our side: its own outcome will come."""
     return in_doubt(o, t.now_ns), (Note.ASK,)
+
+
+def replace_doubt(o: Order, e: Outcome, t: Times) -> Change:
+    """No word whether the change was applied: both versions count until the order has been seen."""
+    return (_replace_left(o, t.now_ns), (Note.ASK,)) if _answers_replace(o, e) else (o, _NONE)
+
+
+def replace_expect(o: Order, e: Outcome, t: Times) -> Change:
+    """Acknowledged; the report is due."""
+    if not _answers_replace(o, e):
+        return o, _NONE
+    return _replace_left(o, t.now_ns if o.requests.doubt_ns else 0), (Note.EXPECT,)
+
+
+def _replace_left(o: Order, doubt_ns: int) -> Order:
+    """The replace is no longer on our side; doubt about it counts from then."""
+    pending = o.requests.replace
+    assert pending is not None
+    requests = attrs.evolve(o.requests, replace=Replacement(None, pending.qty, pending.price), doubt_ns=doubt_ns)
+    return with_requests(o, requests)
 
 
 def expect(o: Order, e: object, t: Times) -> Change:
@@ -382,8 +438,10 @@ def cancel_unavailable(o: Order, e: Outcome, t: Times) -> Change:
 
 
 def listed(o: Order, row: OrderRow, t: Times) -> Change:
-    """A row in a list of open orders: it exists. The list may be a little old, so nothing else is taken from it but the total."""
-    after = _reported(_alive(o, row.venue_id) if not o.accepted else o, row.cum_qty, row.avg_price)
+    """A row in a list of open orders: it exists, in that book. The list may be a little old, so only what grows is taken from it."""
+    live = o if o.accepted and not o.requests.not_found else _alive(o, row.venue_id)
+    after = _reported(live, row.cum_qty, row.avg_price)
+    after = _in_book(after, row)
     return after, (*_fill_notes(o, after), *(() if o.accepted else _wanted(after)))
 
 
@@ -391,17 +449,19 @@ def found_open(o: Order, row: OrderRow, t: Times) -> Change:
     """Asked for and open: doubts about place and cancel are settled; a replace only once it has shown or can no longer arrive."""
     r = o.requests
     pending = r.replace
-    after = _reported(o, row.cum_qty, row.avg_price)
+    after = _in_book(_reported(o, row.cum_qty, row.avg_price), row)
     notes = _fill_notes(o, after)
-    settled = pending is None or (row.qty == pending.qty and row.price == pending.price) or r.asked_ns >= r.doubt_ns + t.expiry_ns
+    landed = pending is None or (row.qty == pending.qty and row.price == pending.price)
+    settled = landed or (pending is not None and pending.effect is None and r.asked_ns >= r.doubt_ns + t.expiry_ns)
     if not settled and r.doubt_ns:
         requests = attrs.evolve(r, place=None, cancel=None, replace=pending, query=None, asked_ns=0, attempt=r.attempt + 1, not_found=0)
         return with_requests(_alive(after, row.venue_id), requests), (*notes, Note.RETRY)
     keep = pending if not settled else None
     requests = attrs.evolve(r, place=None, cancel=None, replace=keep, query=None, asked_ns=0, doubt_ns=0, not_found=0)
     after = with_requests(_alive(after, row.venue_id), requests)
-    if keep is None and row.qty > 0 and (row.qty != o.qty or row.price != o.price) and o.spec.type is not OrdType.MARKET:
-        after = _resized(after, row.qty, row.price, row.venue_id)
+    price = row.price if row.price is not None and row.price > 0 else o.price  # a venue that does not say has not changed it
+    if keep is None and row.qty > 0 and (row.qty != o.qty or price != o.price) and o.spec.type is not OrdType.MARKET:
+        after = _resized(after, row.qty, price, row.venue_id)
     return after, (*notes, Note.RETRY) if r.cancel_wanted else notes
 
 
@@ -447,8 +507,8 @@ def not_found(o: Order, e: OrderQueried, t: Times) -> Change:
     that was once accepted must be missed several times, and its fills stay uncertain."""
     r = o.requests
     times = r.not_found + 1
-    # From the moment of doubt on the request was on its way at the latest; before that it may even have waited in our own queue.
-    settled = r.doubt_ns != 0 and r.asked_ns >= r.doubt_ns + t.expiry_ns
+    # Until its outcome the request may still wait in a queue on our side; then it was on its way at the moment of doubt at the latest.
+    settled = r.place is None and r.doubt_ns != 0 and r.asked_ns >= r.doubt_ns + t.expiry_ns
     if settled and not o.accepted:
         return _end(o, Ended.REJECTED, False), (Note.NEVER_ARRIVED,)
     if settled and times >= GONE_AFTER:
@@ -494,7 +554,8 @@ def restart(o: Order, e: object, t: Times) -> Change:
     """The process that knew what was under way is gone: every request without an outcome is in doubt; the core asks."""
     r = o.requests
     unsure = r.place is not None or r.cancel is not None or r.replace is not None or r.doubt_ns != 0 or not o.accepted
-    requests = Requests(None, r.cancel, r.cancel_wanted, r.replace, None, 0, t.now_ns if unsure else 0)
+    pending = None if r.replace is None else Replacement(None, r.replace.qty, r.replace.price)
+    requests = Requests(None, r.cancel, r.cancel_wanted, pending, None, 0, t.now_ns if unsure else 0)
     notes: Notes = (Note.ASK,) if unsure else (Note.RETRY,) if r.cancel_wanted else _NONE
     return with_requests(o, requests), notes
 
@@ -504,7 +565,7 @@ def restart(o: Order, e: object, t: Times) -> Change:
 #: One row per kind of report, one column per phase. Generated into ``spec/tables.md``.
 TABLE: dict[str, tuple[Rule, Rule, Rule, Rule, Rule, Rule, Rule]] = {
     #                        PENDING_NEW         UNKNOWN             WORKING             FILLED         CANCELLED      EXPIRED        REJECTED
-    "accepted":             (accept,             accept,             again,              again,         stale,         stale,         resurrect),
+    "accepted":             (accept,             accept,             accept_again,       accept_again,  stale,         stale,         resurrect),
     "rejected":             (reject,             reject,             contradict,         stale,         stale,         stale,         again),
     "filled":               (fill,               fill,               fill,               fill,          fill,          fill,          fill_refused),
     "cancelled":            (cancelled,          cancelled,          cancelled,          stale,         end_again,     end_again,     stale),
@@ -512,21 +573,21 @@ TABLE: dict[str, tuple[Rule, Rule, Rule, Rule, Rule, Rule, Rule]] = {
     "halted":               (halted,             halted,             halted,             stale,         stale,         stale,         resurrect),
     "replaced":             (replaced,           replaced,           replaced,           replaced,      stale,         stale,         resurrect),
     "cancel_rejected":      (cancel_refused,     cancel_refused,     cancel_refused,     cancel_moot,   ignore,        ignore,        ignore),
-    "replace_rejected":     (replace_refused,    replace_refused,    replace_refused,    ignore,        ignore,        ignore,        ignore),
+    "replace_rejected":     (replace_refused,    replace_refused,    replace_refused,    replace_refused,ignore,        ignore,        ignore),
     "busted":               (bust,               bust,               bust,               bust,          bust,          bust,          bust),
     "corrected":            (correct,            correct,            correct,            correct,       correct,       correct,       correct),
-    "place_acknowledged":   (placed,             expect,             ignore,             ignore,        ignore,        ignore,        ignore),
+    "place_acknowledged":   (placed,             placed,             ignore,             ignore,        ignore,        ignore,        ignore),
     "place_refused":        (place_refused,      place_refused,      contradict,         stale,         stale,         stale,         ignore),
     "place_unavailable":    (place_refused,      place_refused,      contradict,         stale,         stale,         stale,         ignore),
-    "place_in_doubt":       (doubt,              doubt,              ignore,             ignore,        ignore,        ignore,        ignore),
+    "place_in_doubt":       (place_doubt,        place_doubt,        ignore,             ignore,        ignore,        ignore,        ignore),
     "cancel_acknowledged":  (expect,             expect,             expect,             ignore,        ignore,        ignore,        ignore),
     "cancel_refused":       (cancel_refused,     cancel_refused,     cancel_refused,     cancel_moot,   ignore,        ignore,        ignore),
     "cancel_unavailable":   (cancel_unavailable, cancel_unavailable, cancel_unavailable, cancel_moot,   ignore,        ignore,        ignore),
-    "cancel_in_doubt":      (doubt,              doubt,              doubt,              ignore,        ignore,        ignore,        ignore),
-    "replace_acknowledged": (expect,             expect,             expect,             ignore,        ignore,        ignore,        ignore),
-    "replace_refused":      (replace_refused,    replace_refused,    replace_refused,    ignore,        ignore,        ignore,        ignore),
-    "replace_unavailable":  (replace_refused,    replace_refused,    replace_refused,    ignore,        ignore,        ignore,        ignore),
-    "replace_in_doubt":     (doubt,              doubt,              doubt,              ignore,        ignore,        ignore,        ignore),
+    "cancel_in_doubt":      (cancel_doubt,       cancel_doubt,       cancel_doubt,       ignore,        ignore,        ignore,        ignore),
+    "replace_acknowledged": (replace_expect,     replace_expect,     replace_expect,     ignore,        ignore,        ignore,        ignore),
+    "replace_refused":      (replace_refused,    replace_refused,    replace_refused,    replace_refused,ignore,        ignore,        ignore),
+    "replace_unavailable":  (replace_refused,    replace_refused,    replace_refused,    replace_refused,ignore,        ignore,        ignore),
+    "replace_in_doubt":     (replace_doubt,      replace_doubt,      replace_doubt,      ignore,        ignore,        ignore,        ignore),
     "listed":               (listed,             listed,             listed,             stale,         stale,         stale,         stale),
     "found_open":           (found_open,         found_open,         found_open,         found_late,    found_late,    found_late,    found_alive),
     "found_filled":         (found_filled,       found_filled,       found_filled,       found_late,    found_late,    found_late,    found_late),

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from ..effects import Cancel, CancelTarget, Severity, order_key
 from . import doubt, sweep
-from .events import Evidence, FetchFailed, OrderFilled, OrderQueried, Outcome
+from .events import Evidence, FetchFailed, OrderFilled, OrderQueried, Outcome, Verb
 from .exposure import FLAT, with_fee
 from .order import Order
 from .order_rules import Note, Times, apply, kind_of
@@ -42,7 +42,9 @@ def on_report(turn: Turn, event: Evidence) -> None:
 def on_outcome(turn: Turn, event: Outcome) -> None:
     """What became of a request: for its order, if it names one, and for the sweep, if it is one of its."""
     order = turn.order(event.order) if event.order else None
-    if order is not None:
+    if event.order and event.verb in _BULK:
+        turn.reject("invalid_outcome", f"a {event.verb.value} is about several orders; its outcome names order 0, not {event.order}")
+    elif order is not None:
         settle(turn, order, kind_of(event), event, event.retry_after_ms)
     elif event.order:
         turn.reject("unknown_order", f"no order has the key {event.order}")
@@ -81,6 +83,7 @@ def settle(turn: Turn, order: Order, kind: str, report: object, retry_after_ms: 
     return after is not order
 
 
+_BULK = (Verb.CANCEL_BATCH, Verb.CANCEL_ALL)
 _CANCEL_FAILED = ("cancel_rejected", "cancel_refused", "cancel_unavailable", "cancel_in_doubt")
 
 
@@ -105,7 +108,7 @@ def _resurrected(turn: Turn, order: Order, report: object) -> None:
     _alert(Severity.CRITICAL, Note.RESURRECTED, "alive at the venue though it was refused; cancelling it")(turn, order, report)
     s = order.spec
     target = CancelTarget(order.key, s.client_id, order.venue_id)
-    turn.emit(Cancel, s.symbol, target, s.conditional, turn.desk.epoch, turn.fence())
+    turn.emit(Cancel, s.symbol, target, order.conditional, turn.desk.epoch, turn.fence())
 
 
 def _alert(severity: Severity, note: Note, text: str) -> Action:

@@ -20,7 +20,7 @@ phase    waits for                                            then
 LEASE    the store's answer, or ``lease_wait_ms``             REQUEST; if another runner holds it, WAIT, then SNAPSHOT
 REQUEST  the outcomes of this round's cancels                 SNAPSHOT; or WAIT, if the venue demands a pause
 SNAPSHOT the open-order lists                                 *decide*
-WAIT     its timer, or the end of the last order in scope     REQUEST with the rows that were left; none left: SNAPSHOT
+WAIT     its timer, or the end of the last order in scope     the lists not read yet; REQUEST with the rows left; else SNAPSHOT
 ======== ==================================================== ==========================================================
 
 *decide* after a snapshot:
@@ -28,7 +28,7 @@ WAIT     its timer, or the end of the last order in scope     REQUEST with the r
 =============================================== ========================================================================
 what is seen                                    what follows
 =============================================== ========================================================================
-a list failed                                   WAIT by the backoff, at least as long as the venue demands
+a list could not be read                        WAIT by the backoff, at least as long as the venue demands; read that list again
 nothing listed, no order of ours open           one more empty list; the N-th proves it: FROZEN
 orders listed                                   REQUEST: cancel-all again where many are left, else batches or single cancels
 orders of ours open but not listed              WAIT a moment for their reports; the second time, ask for each
@@ -118,7 +118,7 @@ def begin(turn: Turn) -> None:
     """A scope has begun to freeze: begin a sweep, or begin the running one's round anew over the wider scope."""
     sweep = turn.desk.sweep
     if sweep is not None:
-        _put(turn, attrs.evolve(sweep, streak=0, rows=()))
+        _put(turn, attrs.evolve(sweep, streak=0, rows=(), unread=()))
         _request(turn, first=True)
         return
     policy = turn.desk.config.sweep
@@ -126,7 +126,7 @@ def begin(turn: Turn) -> None:
     turn.metric("mm_cancel_all_remaining_orders", _remaining(turn))
     turn.metric("mm_cancel_all_last_run_timestamp_seconds", turn.now_ns)
     fresh = Sweep(
-        SweepPhase.REQUEST, turn.n, _NOTHING, None, deadline, None, turn.now_ns, 0, 0, 0, 0, 0, (), _remaining(turn), 0,
+        SweepPhase.REQUEST, turn.n, _NOTHING, None, deadline, None, turn.now_ns, 0, 0, 0, (), 0, (), _remaining(turn), 0,
         False, False, 0, 0, False, False,
     )  # fmt: skip
     _put(turn, fresh)
@@ -210,7 +210,7 @@ def _request(turn: Turn, first: bool) -> None:
     for effect in (*ids, *single):
         awaiting = awaiting.set(effect[1], True)
     sweep = attrs.evolve(
-        _get(turn), phase=SweepPhase.REQUEST, batch=turn.n, awaiting=awaiting, timer=None, rounds=sweep.rounds + 1, rows=(),
+        _get(turn), phase=SweepPhase.REQUEST, batch=turn.n, awaiting=awaiting, timer=None, rounds=sweep.rounds + 1, rows=(), unread=(),
         bulk=sweep.bulk or bool(ids), single=sweep.single or bool(single),
     )  # fmt: skip
     _put(turn, sweep)
@@ -247,9 +247,9 @@ def _targets(
             if (row.symbol, row.conditional) not in bulk
         ]
     return [
-        (o.spec.symbol, o.spec.conditional, CancelTarget(o.key, o.spec.client_id, o.venue_id))
+        (o.spec.symbol, o.conditional, CancelTarget(o.key, o.spec.client_id, o.venue_id))
         for o in _ours(turn)
-        if (o.spec.symbol, o.spec.conditional) not in bulk and o.requests.place is None
+        if (o.spec.symbol, o.conditional) not in bulk and o.requests.place is None
     ]
 
 
@@ -281,11 +281,15 @@ def _snapshot(turn: Turn) -> None:
     desk = turn.desk
     symbols = [""] if ACCOUNT in freezing(desk) else _symbols(desk)
     books = (False, True) if desk.config.venue.conditional else (False,)
+    _put(turn, attrs.evolve(_get(turn), rows=()))
+    _read(turn, tuple((symbol, book) for symbol in symbols for book in books))
+
+
+def _read(turn: Turn, lists: tuple[tuple[str, bool], ...]) -> None:
     awaiting = _NOTHING
-    for symbol in symbols:
-        for book in books:
-            awaiting = awaiting.set(turn.emit(FetchOpenOrders, symbol, book)[1], True)
-    sweep = attrs.evolve(_get(turn), phase=SweepPhase.SNAPSHOT, batch=turn.n, awaiting=awaiting, timer=None, trouble=0, rows=())
+    for symbol, book in lists:
+        awaiting = awaiting.set(turn.emit(FetchOpenOrders, symbol, book)[1], True)
+    sweep = attrs.evolve(_get(turn), phase=SweepPhase.SNAPSHOT, batch=turn.n, awaiting=awaiting, timer=None, unread=())
     _put(turn, sweep)
 
 
@@ -295,7 +299,7 @@ def _decide(turn: Turn) -> None:
     ours = _ours(turn)
     left = len(ours) + len(sweep.rows)
     turn.metric("mm_cancel_all_remaining_orders", max(len(ours), len(sweep.rows)))
-    if not sweep.trouble and not left:
+    if not left:
         sweep = attrs.evolve(sweep, streak=sweep.streak + 1, attempt=0, left=0, absent=0)
         _put(turn, sweep)
         if sweep.streak >= policy.empty_snapshots:
@@ -305,7 +309,7 @@ def _decide(turn: Turn) -> None:
         return
     listed = dict.fromkeys(order_key(turn.desk.config.session, row.client_id) for row in sweep.rows)
     absent = [o for o in ours if o.key not in listed and o.requests.place is None]
-    progress = not sweep.trouble and left < sweep.left
+    progress = left < sweep.left
     attempt = 0 if progress else sweep.attempt + 1
     _put(turn, attrs.evolve(sweep, streak=0, attempt=attempt, left=left, absent=sweep.absent + 1 if absent else 0))
     if sweep.absent:
@@ -317,6 +321,14 @@ def _decide(turn: Turn) -> None:
         _request(turn, first=False)
     else:
         _wait(turn, turn.backoff(max(0, attempt - 1)))
+
+
+def _tried_in_vain(turn: Turn, sweep: Sweep) -> None:
+    """A round that could not be brought to its end: pause by the backoff, and say so when it has been too often."""
+    _put(turn, attrs.evolve(sweep, attempt=sweep.attempt + 1))
+    if sweep.attempt + 1 >= turn.desk.config.sweep.attempts:
+        _report_failure(turn, _get(turn))
+    _wait(turn, turn.backoff(sweep.attempt))
 
 
 def _wait(turn: Turn, delay_ns: int) -> None:
@@ -356,8 +368,7 @@ def on_outcome(turn: Turn, event: Outcome) -> None:
     if sweep.awaiting:
         return
     if sweep.retry_at_ns > turn.now_ns:
-        _put(turn, attrs.evolve(sweep, attempt=sweep.attempt + 1))
-        _wait(turn, 0)
+        _tried_in_vain(turn, sweep)
     else:
         _snapshot(turn)
 
@@ -370,13 +381,18 @@ def on_open_orders(turn: Turn, event: OpenOrders) -> None:
     result = event.result
     if isinstance(result, FetchFailed):
         retry_at = turn.now_ns + result.retry_after_ms * NS_PER_MS if result.retry_after_ms > 0 else 0
-        sweep = attrs.evolve(sweep, trouble=sweep.trouble + 1, retry_at_ns=max(sweep.retry_at_ns, retry_at))
+        unread = (*sweep.unread, (event.symbol, event.conditional))
+        sweep = attrs.evolve(sweep, unread=unread, retry_at_ns=max(sweep.retry_at_ns, retry_at))
     else:
         rows = tuple(row for row in result.rows if _counts(turn.desk, row))
         sweep = attrs.evolve(sweep, rows=sweep.rows + rows)
     sweep = attrs.evolve(sweep, awaiting=sweep.awaiting.delete(event.effect[1]))
     _put(turn, sweep)
-    if not sweep.awaiting:
+    if sweep.awaiting:
+        return
+    if sweep.unread:
+        _tried_in_vain(turn, sweep)
+    else:
         _decide(turn)
 
 
@@ -404,6 +420,8 @@ def on_timer(turn: Turn, effect: EffectId) -> None:
         return
     if sweep.phase is SweepPhase.LEASE:
         _request(turn, first=True)
+    elif sweep.unread:
+        _read(turn, sweep.unread)
     elif sweep.rounds == 0 or sweep.rows:
         # Round 0 is left behind only when another runner holds the lease: then we look first and act on what we see.
         _request(turn, first=False)
@@ -421,7 +439,7 @@ def on_deadline(turn: Turn, effect: EffectId) -> None:
 def on_settled(turn: Turn) -> None:
     """An order has ended in this step. If it was the last one the sweep waited for, look at once."""
     sweep = turn.desk.sweep
-    if sweep is None or sweep.phase is not SweepPhase.WAIT or sweep.rows or sweep.retry_at_ns > turn.now_ns:
+    if sweep is None or sweep.phase is not SweepPhase.WAIT or sweep.rows or sweep.unread or sweep.retry_at_ns > turn.now_ns:
         return
     if _remaining(turn) == 0 and sweep.rounds > 0:
         _snapshot(turn)

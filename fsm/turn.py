@@ -35,7 +35,7 @@ class Turn:
     """See the module's essay."""
 
     __slots__ = (
-        "books", "closed", "desk", "effects", "n", "now_ns", "orders", "reopened", "settled", "total", "touched",
+        "books", "closed", "desk", "effects", "measured", "n", "now_ns", "orders", "reopened", "settled", "total", "touched",
     )  # fmt: skip
 
     def __init__(self, core: Core, desk: Desk, at_ns: int) -> None:
@@ -47,12 +47,15 @@ class Turn:
         self.total = core.total
         self.desk = desk
         self.effects: list[Effect] = []
+        self.measured: list[tuple[str, int, str]] = []
         self.touched: list[int] = []
         self.reopened = False
         self.settled = False
 
     def close(self) -> tuple[Core, tuple[Effect, ...]]:
-        """The new state and the effects."""
+        """The new state and the effects. Metrics come last, so that one more or less of them shifts no other effect's id."""
+        for name, value, label in self.measured:
+            self.emit(Metric, name, value, label)
         core = Core(
             self.n, self.now_ns, self.orders, self.closed, self.books, self.total, tuple(self.touched), self.desk
         )
@@ -109,7 +112,7 @@ class Turn:
 
     def metric(self, name: str, value: int, label: str = "") -> None:
         """Count or measure."""
-        self.emit(Metric, name, value, label)
+        self.measured.append((name, value, label))
 
     def timer(self, delay_ns: int, purpose: Purpose, key: int = 0) -> EffectId:
         """Be woken after this long."""

@@ -1,0 +1,20 @@
+"""Options and profiles of the whole suite.
+
+``--plans N``: how many simulated plans (200 by default; ``--first-plan`` is where they begin). ``--reach=large``: the larger
+worlds of the exhaustive search.
+``--hypothesis-profile=long``: more examples. The default profile draws the same examples in every run.
+"""
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("long", max_examples=2_000, deadline=None)
+hypothesis.settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The suite's own options."""
+    parser.addoption("--plans", type=int, default=200, help="how many simulated plans to run")
+    parser.addoption("--first-plan", type=int, default=0, help="the seed of the first simulated plan")
+    parser.addoption("--reach", choices=("small", "large"), default="small", help="how large the exhaustively searched worlds are")
