@@ -33,6 +33,7 @@ from ..effects import (
     ModeChanged,
     Price,
     Qty,
+    SetTimer,
     Side,
     bps,
     to_text,
@@ -54,6 +55,7 @@ from .journal import JournalFailed, exists, segments
 from .paper import PaperVenue
 from .people import People
 from .runner import Runner
+from .virtual_time import TimeLimit
 
 #: 2026-01-01 00:00:00 UTC: where the simulated clock begins.
 EPOCH_NS = 1_767_225_600 * 10**9
@@ -65,6 +67,8 @@ _CENT = 10**10  # prices move in cents
 _ORDER_VALUE_USD = 600
 _INNER = 12  # so many quotes follow the market: three levels, two sides, two symbols
 _SYMBOLS = {"BTCUSDT": (60_000, Qty(10**10)), "ETHUSDT": (3_000, Qty(2 * 10**11))}
+
+__all__ = ["EPOCH_NS", "MAX_ORDERS", "MAX_SEED", "PATIENCE_S", "Plan", "Result", "TimeLimit", "free_name", "play"]
 
 Say = Callable[[str], None]
 
@@ -101,7 +105,9 @@ class Tried:
 
 @frozen
 class Result:
-    """What came of it. ``open_at_venue`` is the venue's own count at the end, ``late`` says that the proof came after its deadline.
+    """What came of it. ``open_at_venue`` is the venue's own count at the end, ``fates`` counts what became of the
+    orders that were open, or possibly open, at the freeze; ``late`` says that the sweep had to report before
+    that it had not succeeded yet.
 
     ``sample`` is the client id of an order that was cancelled by the freeze (or of the last order, if none was), ``frozen_at``
     the record of the freeze, ``denied_at`` that of the first denied order. ``problem`` is the journal's, if it failed.
@@ -110,6 +116,7 @@ class Result:
     proof: Proof
     late: bool
     tried: Tried
+    fates: tuple[tuple[str, int], ...]
     open_at_venue: int
     fills: int
     denied: int
@@ -168,7 +175,7 @@ def _slots(orders: int) -> list[_Slot]:
     """The inner quotes first; of the rest every fifth is a stop order."""
     sides = [(symbol, side) for symbol in _SYMBOLS for side in Side]
     return [
-        _Slot(*sides[number % 4], level=number // 4, stop=number >= _INNER and (number // 4) % 5 == 0) for number in range(orders)
+        _Slot(*sides[number % 4], level=number // 4, stop=number >= _INNER and (number // 4) % 5 == 3) for number in range(orders)
     ]
 
 
@@ -211,7 +218,7 @@ class _Session:
     # --- trading --------------------------------------------------------------------------------------------------
 
     async def _trading(self) -> None:
-        self._say(f"TRADING  two symbols, about {self._plan.orders} orders, faults: {self._plan.faults}")
+        self._say(f"TRADING  a paper venue, two symbols, about {self._plan.orders} orders, faults: {self._plan.faults}")
         self._say("")
         self._say("   time     BTCUSDT     ETHUSDT    open   fills  denied  in doubt  faults so far")
         for second in range(self._plan.freeze_at_s):
@@ -304,7 +311,7 @@ class _Session:
             await self._fill(slot)
         await asyncio.sleep(0.002)
         self._say("")
-        self._say(f"FREEZE   at {self._plan.freeze_at_s} s the edge in BTCUSDT falls to 3.2 bps, the limit is 5: the bot freezes itself")
+        self._say(f"FREEZE   after {self._plan.freeze_at_s} s the edge falls to 3.2 bps, below the limit of 5: the bot freezes itself")
         open_now, wire = len(self._bot.core.orders), sum(not order.accepted for order in self._bot.core.orders.values())
         self._say(f"         open or possibly open: {open_now} orders, of which {wire} are not confirmed yet")
         self._say("")
@@ -312,7 +319,8 @@ class _Session:
         proof = await self._bot.proof()
         late = not proof.verified
         if late:
-            self._say(f"         {proof.remaining} order(s) are not accounted for after 10 s; it says so, and goes on at a slower pace")
+            left = f"{proof.remaining} order(s) may still be open"
+            self._say(f"         not proven after {proof.duration_ms:,} ms, {left}: it says so, and goes on")
         while not proof.verified:
             proof = await self._bot.proof()
         return proof, late
@@ -323,7 +331,7 @@ class _Session:
         try:
             await self._bot.submit("BTCUSDT", "buy", "0.01", "50000", wait=False)
         except OrderDenied as denied:
-            self._say(f"         denied, nothing was sent: {denied.reason}")
+            self._say(f"         denied: {denied.reason}")
             return Tried(denied.code, denied.reason, self._bot.core.seq)
         return Tried("", "", self._bot.core.seq)
 
@@ -349,7 +357,9 @@ class _Session:
             if isinstance(event.result, FetchFailed):
                 self._tell(after, f"list of {book}: no answer ({event.result.code}); it is asked for again")
             else:
-                self._tell(after, f"list of {book} from the venue: {len(event.result.rows)}")
+                missing = len(after.orders) if not event.result.rows and any(isinstance(e, SetTimer) for e in effects) else 0
+                rest = f", but {missing} of ours not accounted for: it waits, and asks" if missing else ""
+                self._tell(after, f"list of {book} from the venue: {len(event.result.rows)}{rest}")
         sent = Counter(type(effect) for effect in effects if isinstance(effect, (CancelAll, CancelBatch, Cancel)))
         if sent:
             words = {CancelAll: "cancel-all", CancelBatch: "batch cancel", Cancel: "single cancel"}
@@ -379,10 +389,19 @@ class _Session:
             files = tuple(segments(self._path, self._disk))
         if not problem:
             verdict = replay([Source(name, self._disk.read(name)) for name in files], require_seal=True)
+        venue = self._venue
         return Result(
-            proof, late, tried, len(self._venue.exchange.all_open()), len(self._venue.exchange.trades), self._denied.total(),
-            self._in_doubt, self._venue.befell.total(), files, self._sample(core), self._frozen_at, self._denied_at, problem, verdict,
+            proof, late, tried, self._fates(core), len(venue.exchange.all_open()), len(venue.exchange.trades), self._denied.total(),
+            self._in_doubt, venue.befell.total(), files, self._sample(core), self._frozen_at, self._denied_at, problem, verdict,
         )  # fmt: skip
+
+    def _fates(self, core: Core) -> tuple[tuple[str, int], ...]:
+        words = {Ended.CANCELLED: "cancelled", Ended.NO: "filled", Ended.REJECTED: "never live", Ended.EXPIRED: "expired"}
+        fates = dict.fromkeys([*words.values(), "still open"], 0)
+        for key in self._open_then:
+            order = core.closed.get(key)
+            fates[words[order.ended] if order is not None else "still open"] += 1
+        return tuple((fate, count) for fate, count in fates.items() if count)
 
     def _sample(self, core: Core) -> str:
         swept = [order for key in self._open_then if (order := core.closed.get(key)) and order.ended is Ended.CANCELLED]

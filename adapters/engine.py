@@ -177,7 +177,7 @@ class Engine:
             return
         self._feed(Stopping(self.clock.now_ns(), self._on_stop == "freeze", self._who))
         if self._on_stop == "freeze":
-            await self._until(lambda: self._proven(""))
+            await self._until(lambda: self.proven(""))
         await self._drain()
         await self._close()
 
@@ -456,7 +456,8 @@ class Engine:
             str(journal.failed) if journal is not None and journal.failed is not None else "",
         )  # fmt: skip
 
-    def _proven(self, symbol: str) -> bool:
+    def proven(self, symbol: str = "") -> bool:
+        """Whether the scope (the account, by default) is frozen and proven empty."""
         return self.status().modes.get(symbol) is Mode.FROZEN
 
 

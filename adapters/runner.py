@@ -125,7 +125,7 @@ class Runner(Engine):
 
     async def proof(self, symbol: str = "") -> Proof:
         """The running sweep's result: its proof, or how it stands at its deadline. At once if the scope is proven already."""
-        if self._proven(symbol):
+        if self.proven(symbol):
             return ALREADY_PROVEN
         reports: list[SweepReport] = []
         self._reports.append(reports)

@@ -6,6 +6,7 @@ takes and what the specification calls it. What has no template of its own is sh
 Logs hold texts from outside (reasons, venue codes). :func:`clean` takes out of them whatever could move the cursor of a terminal.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,6 +20,7 @@ from ..fsm.events import Event, Restarted, Started
 from ..fsm.order import Order
 from ..fsm.replay import Entry
 
+WIDTH: Final = 100
 _MARGIN: Final = 26
 _QUIET: Final = ("at_ns", "id", "class", "epoch", "fence", "effect")
 Fields = dict[str, Any]
@@ -27,6 +29,11 @@ Fields = dict[str, Any]
 def clean(text: str) -> str:
     """The text without characters that a terminal would act upon; they are shown as escapes."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode() for letter in text)
+
+
+def wrap(text: str, first: str = "", rest: str = "") -> list[str]:
+    """The text in lines that fit beside a record's time."""
+    return textwrap.wrap(text, WIDTH - _MARGIN if first else WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False)
 
 
 def utc(ns: int, day: bool = True) -> str:
@@ -105,7 +112,7 @@ def _queried(f: Fields) -> str:
 
 
 def _outcome(f: Fields) -> str:
-    about = f" of {f['who']}" if f["who"] else ""
+    about = f" of {f['who']}" if f["who"] else f" (effect {f['effect'][0]}:{f['effect'][1]})"
     why = ": ".join(part for part in (f["code"], f["text"]) if part)
     wait = f", retry after {f['retry_after_ms']} ms" if f["retry_after_ms"] else ""
     return f"{f['verb']}{about} {f['kind']}{f' ({why})' if why else ''}{wait}"
@@ -207,7 +214,7 @@ def effect_lines(effects: tuple[Effect, ...], names: Names) -> list[str]:
             metrics.append(_line(fields, names).removeprefix("Metric "))
         else:
             lines.append(f":{fields['id'][1]} {_line(fields, names)}")
-    return [*lines, *([f"   metrics: {', '.join(metrics)}"] if metrics else [])]
+    return lines + wrap(", ".join(metrics), "   metrics: ", "            ") if metrics else lines
 
 
 def record_lines(entry: Entry, names: Names) -> Iterator[str]:

@@ -158,8 +158,8 @@ def _refusal(end: Moment) -> str:
     if isinstance(event, OrderRejected):
         return f"the venue refused it ({event.reason})"
     if isinstance(event, Outcome):
-        stopped = f"it was stopped before it left ({event.code})" if event.code in _STOPPED else f"the request was not applied ({event.code})"
-        return stopped
+        what = "it was stopped before it left" if event.code in _STOPPED else "the request was certainly not applied"
+        return f"{what} ({event.code})"
     if isinstance(event, OrderQueried) and isinstance(event.result, NotFound):
         return "the venue does not know it, and by then the request could no longer arrive"
     return "the venue says that it was refused"
@@ -326,12 +326,12 @@ def record_sentence(moment: Moment, index: int | None, names: Names) -> str:
 
 
 def _mode_sentence(effect: ModeChanged) -> str:
-    scope = effect.symbol or "the account"
+    scope = effect.symbol or "The account"
     if effect.mode is Mode.FROZEN:
-        return f"{scope.capitalize()} is frozen and proven empty: the venue's lists were empty and every order had ended by evidence."
+        return f"{scope} is frozen and proven empty: the venue's lists were empty and every order had ended by evidence."
     if effect.mode is Mode.FREEZING:
-        return f"{scope.capitalize()} was frozen ({effect.trigger.value} by {effect.by or 'haltcore'}): {effect.reason}."
-    return f"{scope.capitalize()} is {effect.mode.value} ({effect.by}): {effect.reason}."
+        return f"{scope} was frozen ({effect.trigger.value} by {effect.by or 'haltcore'}): {effect.reason}."
+    return f"{scope} is {effect.mode.value} ({effect.by}): {effect.reason}."
 
 
 def _cancel_sentence(moment: Moment, effect: Cancel | CancelBatch | CancelAll) -> str:

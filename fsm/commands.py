@@ -8,7 +8,7 @@ From the moment of ``Place`` on the order exists and counts at its worst case: r
 import attrs
 
 from ..effects import Denied, Notional, OrdType, Place, Qty, Replace, client_order_id
-from .core import Core, Desk
+from .core import Core, Desk, effective_mode
 from .doubt import send_cancel
 from .events import CancelOrder, Halt, ReplaceOrder, SubmitOrder
 from .exposure import FLAT, reserve_price
@@ -41,8 +41,9 @@ def submit(turn: Turn, event: SubmitOrder) -> None:
     spec = OrderSpec(
         client_id, e.symbol, ask.sym, e.side, e.type, e.tif, e.post_only, e.reduce_only, e.stop_price, e.strategy, turn.now_ns
     )
+    one_book = spec.conditional and not turn.desk.config.venue.conditional
     turn.put_order(
-        None, Order(key, spec, "", e.qty, e.price, reserve, False, False, Halt.NONE, Ended.NO, NO_FILLS, Requests(place))
+        None, Order(key, spec, "", e.qty, e.price, reserve, False, one_book, Halt.NONE, Ended.NO, NO_FILLS, Requests(place))
     )
 
 
@@ -97,8 +98,9 @@ def ask_to_submit(view: Turn | Core, desk: Desk, event: SubmitOrder, key: int) -
     book = view.books.get(sym, FLAT)
     value = Notional(e.qty * reserve_for(e.type, e.price, e.stop_price, book))
     return Ask(
-        desk, view.books, view.total, key, e.symbol, sym, e.side, e.type, e.qty, e.price, e.stop_price, e.qty, value, 0
-    )
+        desk, view.total, key, e.symbol, sym, effective_mode(desk, sym), book, e.side, e.type, e.qty, e.price, e.stop_price,
+        e.qty, value, 0,
+    )  # fmt: skip
 
 
 def ask_to_replace(view: Turn | Core, desk: Desk, order: Order, event: ReplaceOrder) -> Ask:
@@ -107,11 +109,12 @@ def ask_to_replace(view: Turn | Core, desk: Desk, order: Order, event: ReplaceOr
     after = _pending(order, Replacement(None, event.qty, event.price))
     add_qty = Qty(after.leaves_qty - order.leaves_qty)
     add_value = Notional(after.leaves_qty * reserve_price(after) - order.leaves_qty * reserve_price(order))
+    book = view.books.get(s.sym, FLAT)
     # A stop's trigger price does not change with a replace; the gate need not look at it again.
     stop = s.stop_price if s.type in (OrdType.STOP_LIMIT, OrdType.STOP_MARKET) else None
     return Ask(
-        desk, view.books, view.total, order.key, s.symbol, s.sym, s.side, s.type, event.qty, event.price, stop, add_qty,
-        add_value, order.key,
+        desk, view.total, order.key, s.symbol, s.sym, effective_mode(desk, s.sym), book, s.side, s.type, event.qty, event.price, stop,
+        add_qty, add_value, order.key,
     )  # fmt: skip
 
 

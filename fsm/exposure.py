@@ -17,12 +17,15 @@ Their sum is never negative, so neither is ``worst``. All values are exact, at t
 ``position`` is what our trades say, begun with what the venue said at the start; ``cash`` is what they cost (sales minus purchases).
 """
 
+from typing import TypeAlias
+
 from attrs import frozen
 
 from ..effects import Notional, Price, Qty, Side, Usd
-from .order import Order, is_done
+from .order import Ended, Order
 
 _BUY = Side.BUY
+_NO = Ended.NO
 
 
 @frozen
@@ -89,21 +92,34 @@ def with_fee(book: Book, fee: Usd) -> Book:
     )  # fmt: skip
 
 
-def rebook(book: Book, old: Order | None, new: Order) -> Book:
-    """The book after one order changed. ``old`` is None for an order that is new."""
-    filled, cost = new.fills.cum_qty, new.fills.cost
-    left = new.leaves_qty
-    value = left * reserve_price(new)
-    opened, unknown = (0 if is_done(new) else 1), int(new.unknown)
-    if old is not None:
-        filled, cost = Qty(filled - old.fills.cum_qty), Notional(cost - old.fills.cost)
-        before = old.leaves_qty
-        left, value = Qty(left - before), value - before * reserve_price(old)
-        opened -= 0 if is_done(old) else 1
-        unknown -= old.unknown
+#: What one order adds to its book: filled, cost of it, open at worst, value of that, 1 if open, 1 if unknown.
+Share: TypeAlias = tuple[int, int, int, int, int, int]
+NO_SHARE: Share = (0, 0, 0, 0, 0, 0)
+
+
+def share(order: Order) -> Share:
+    """What the order adds to its book. Written without detours: every event of every order comes through here."""
+    f = order.fills
+    filled, cost = (f.traded, f.traded_cost) if f.traded >= f.reported else (f.reported, f.reported_cost)
+    if order.ended is not _NO:
+        return filled, cost, 0, 0, 0, 0
+    r = order.requests
+    qty = order.qty if r.replace is None or r.replace.qty <= order.qty else r.replace.qty
+    left = qty - filled
+    if left <= 0:
+        return filled, cost, 0, 0, 0, 0
+    price = order.reserve if r.replace is None else reserve_price(order)
+    return filled, cost, left, left * price, 1, 1 if r.doubt_ns and not order.accepted else 0
+
+
+def rebook(book: Book, was: Share, now: Share, order: Order) -> Book:
+    """The book after the order's share changed."""
+    filled, cost, left = now[0] - was[0], now[1] - was[1], now[2] - was[2]
+    value, opened, unknown = now[3] - was[3], now[4] - was[4], now[5] - was[5]
     b = book
-    mark = b.mark if b.mark or not filled else _trade_price(old, new)
-    if new.spec.side is _BUY:
+    # A symbol that nobody has priced yet is valued at what was paid first.
+    mark = b.mark if b.mark or not filled else order.reserve
+    if order.spec.side is _BUY:
         return Book(
             Qty(b.position + filled), Notional(b.cash - cost), b.fees, mark,
             Qty(b.buy_qty + left), Notional(b.buy_value + value), b.sell_qty, b.sell_value,
@@ -124,11 +140,6 @@ def reserve_price(order: Order) -> Price:
     return pending.price
 
 
-def _trade_price(old: Order | None, new: Order) -> Price:
-    """A first mark for a symbol that nobody has priced: the order's own."""
-    return new.reserve if old is None else old.reserve
-
-
 def from_scratch(orders: list[Order], opening: Book) -> Book:
     """The same sums computed anew over all orders of the symbol: the yardstick for tests and for SAFE-5.
 
@@ -136,5 +147,5 @@ def from_scratch(orders: list[Order], opening: Book) -> Book:
     """
     book = opening
     for order in orders:
-        book = rebook(book, None, order)
+        book = rebook(book, NO_SHARE, share(order), order)
     return book

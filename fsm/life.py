@@ -30,6 +30,7 @@ from ..effects import (
     PublishFreeze,
     Purpose,
     ReadFreeze,
+    ReleaseLease,
     RenewLease,
     Severity,
     Trigger,
@@ -223,9 +224,10 @@ def on_venue_link(turn: Turn, event: VenueLink) -> None:
         turn.desk = attrs.evolve(turn.desk, link=Link(False, timer))
         turn.alert(Severity.WARNING, "venue_down", event.reason)
         return
+    stock = turn.desk.stock
     turn.desk = attrs.evolve(turn.desk, link=Link(True, None))
-    if turn.desk.stock is None:
-        take_stock(turn, gate=False, attempt=0)
+    # A stocktake under way has perhaps read a list before the link went down: it begins anew.
+    take_stock(turn, gate=stock is not None and stock.gate, attempt=0)
 
 
 def on_mark_price(turn: Turn, event: MarkPrice) -> None:
@@ -285,6 +287,9 @@ def on_lease(turn: Turn, event: LeaseAnswer) -> None:
     if event.kind is LeaseKind.GRANTED and turn.desk.sweep is not None:
         timer = turn.timer(turn.desk.config.store.lease_renew_ms * NS_PER_MS, Purpose.LEASE)
         turn.desk = attrs.evolve(turn.desk, lease=Lease(event.fence, event.valid_until_ns, timer))
+    elif event.kind is LeaseKind.GRANTED:
+        # It came after the sweep was over: nobody else should have to wait until it runs out.
+        turn.emit(ReleaseLease, event.fence)
     elif event.kind is LeaseKind.LOST:
         turn.desk = attrs.evolve(turn.desk, lease=None)
     sweep.on_lease(turn, event.kind, event.effect)

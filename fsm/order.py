@@ -167,7 +167,7 @@ NO_REQUESTS = Requests()
 class Order:
     """The facts. ``qty`` and ``price`` are the current ones; ``reserve`` is the price at which its open part counts as exposure.
 
-    ``triggered``: a stop order that has left the conditional book.
+    ``triggered``: a stop order that rests in the regular book: it has triggered, or the venue has no other book.
     """
 
     key: int
@@ -241,7 +241,7 @@ def phase(order: Order) -> Phase:
 
 def is_done(order: Order) -> bool:
     """Whether nothing of it can fill any more, by evidence."""
-    return order.ended is not _NO or order.leaves_qty == 0
+    return order.leaves_qty == 0
 
 
 def ord_status(order: Order) -> OrdStatus:

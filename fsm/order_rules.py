@@ -136,9 +136,12 @@ def _end(o: Order, ended: Ended, accepted: bool) -> Order:
 
 
 def _resized(o: Order, qty: Qty, price: Price | None, venue_id: str) -> Order:
-    """The order as replaced. Below what is filled, the filled quantity is the order's (FIX: then it is Filled)."""
+    """The order as replaced. Below what is filled, the filled quantity is the order's (FIX: then it is Filled).
+
+    A question that is under way may have been answered before the change, so it no longer counts as asked at any time.
+    """
     r = o.requests
-    requests = attrs.evolve(r, place=None, replace=None, attempt=0, not_found=0)
+    requests = attrs.evolve(r, place=None, replace=None, asked_ns=0, attempt=0, not_found=0)
     reserve = price if price is not None else o.reserve
     size = max(qty, o.cum_qty)
     return Order(o.key, o.spec, venue_id or o.venue_id, size, price, reserve, True, o.triggered, o.halt, o.ended, o.fills, requests)
@@ -446,21 +449,27 @@ def listed(o: Order, row: OrderRow, t: Times) -> Change:
 
 
 def found_open(o: Order, row: OrderRow, t: Times) -> Change:
-    """Asked for and open: doubts about place and cancel are settled; a replace only once it has shown or can no longer arrive."""
+    """Asked for and open: doubts about place and cancel are settled; a replace only once it has shown or can no longer arrive.
+
+    An answer that a change has overtaken (``asked_ns`` is 0) may show the order as it was before: of its size it says nothing.
+    """
     r = o.requests
     pending = r.replace
     after = _in_book(_reported(o, row.cum_qty, row.avg_price), row)
     notes = _fill_notes(o, after)
-    landed = pending is None or (row.qty == pending.qty and row.price == pending.price)
-    settled = landed or (pending is not None and pending.effect is None and r.asked_ns >= r.doubt_ns + t.expiry_ns)
-    if not settled and r.doubt_ns:
+    price = row.price if row.price is not None and row.price > 0 else o.price  # a venue that does not say has not changed it
+    differs = row.qty > 0 and (row.qty != o.qty or price != o.price) and o.spec.type is not OrdType.MARKET
+    overtaken = r.asked_ns == 0
+    landed = pending is None or (not overtaken and row.qty == pending.qty and row.price == pending.price)
+    left = pending is not None and pending.effect is None and r.doubt_ns != 0
+    settled = landed or (left and r.asked_ns >= r.doubt_ns + t.expiry_ns)
+    if r.doubt_ns and (not settled or (overtaken and differs)):
         requests = attrs.evolve(r, place=None, cancel=None, replace=pending, query=None, asked_ns=0, attempt=r.attempt + 1, not_found=0)
         return with_requests(_alive(after, row.venue_id), requests), (*notes, Note.RETRY)
     keep = pending if not settled else None
     requests = attrs.evolve(r, place=None, cancel=None, replace=keep, query=None, asked_ns=0, doubt_ns=0, not_found=0)
     after = with_requests(_alive(after, row.venue_id), requests)
-    price = row.price if row.price is not None and row.price > 0 else o.price  # a venue that does not say has not changed it
-    if keep is None and row.qty > 0 and (row.qty != o.qty or price != o.price) and o.spec.type is not OrdType.MARKET:
+    if keep is None and differs and not overtaken:
         after = _resized(after, row.qty, price, row.venue_id)
     return after, (*notes, Note.RETRY) if r.cancel_wanted else notes
 

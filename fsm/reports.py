@@ -48,7 +48,17 @@ def on_outcome(turn: Turn, event: Outcome) -> None:
         settle(turn, order, kind_of(event), event, event.retry_after_ms)
     elif event.order:
         turn.reject("unknown_order", f"no order has the key {event.order}")
+    elif event.verb is Verb.CANCEL_BATCH:
+        _settle_batch(turn, event)
     sweep.on_outcome(turn, event)
+
+
+def _settle_batch(turn: Turn, event: Outcome) -> None:
+    """What became of a batch became of each of its orders that has not been reported on by itself; else they would show as pending
+    cancel for ever. Only a sweep sends batches, and each of its rounds walks the open orders too."""
+    kind = f"{Verb.CANCEL.value}_{event.kind.value}"
+    for order in sorted((o for o in turn.orders.values() if o.requests.cancel == event.effect), key=lambda o: o.key):
+        settle(turn, order, kind, event, event.retry_after_ms)
 
 
 def on_queried(turn: Turn, event: OrderQueried) -> None:

@@ -12,27 +12,31 @@ a long position off is not denied because the long side is over its limit.
 from collections.abc import Callable
 
 from attrs import frozen
-from immutables import Map
 
 from ..effects import Mode, Notional, OrdType, Price, Qty, Side, as_notional, to_text
 from ..effects.ids import MAX_KEY
-from .core import Desk, effective_mode
-from .exposure import FLAT, Book, long_value, short_value, worst_value
+from .core import Desk
+from .exposure import Book, long_value, short_value, worst_value
 
 _NOTIONAL_DIGITS = 24
 
 
 @frozen
 class Ask:
-    """What is asked of the gate. ``sym`` is -1 for a symbol that is not configured. ``add_qty`` and ``add_value`` are what the order's
-    side would grow by at worst; for a replace that is the difference to what the order counts already. ``replacing`` is its key, else 0."""
+    """What is asked of the gate.
+
+    ``sym`` is -1 for a symbol that is not configured; ``mode`` is the stricter of the account's and the symbol's; ``book`` are the symbol's
+    sums without this order. ``add_qty`` and ``add_value`` are what the order's side would grow by at worst; for a replace that is the
+    difference to what the order counts already. ``replacing`` is its key, else 0.
+    """
 
     desk: Desk
-    books: Map[int, Book]
     total: Notional
     key: int
     symbol: str
     sym: int
+    mode: Mode
+    book: Book
     side: Side
     type: OrdType
     qty: Qty
@@ -41,11 +45,6 @@ class Ask:
     add_qty: Qty
     add_value: Notional
     replacing: int
-
-    @property
-    def book(self) -> Book:
-        """The symbol's sums, without this order."""
-        return self.books.get(self.sym, FLAT)
 
 
 @frozen
@@ -121,13 +120,13 @@ def _stopping(a: Ask) -> str:
 
 
 def _frozen(a: Ask) -> str:
-    if effective_mode(a.desk, a.sym) is not Mode.FROZEN:
+    if a.mode is not Mode.FROZEN:
         return ""
     return "frozen: " + _why(a)
 
 
 def _sweeping(a: Ask) -> str:
-    if effective_mode(a.desk, a.sym) is not Mode.FREEZING:
+    if a.mode is not Mode.FREEZING:
         return ""
     return "frozen, and open orders are being cancelled: " + _why(a)
 
@@ -151,7 +150,7 @@ def _store(a: Ask) -> str:
 
 
 def _reduce_only(a: Ask) -> str:
-    if effective_mode(a.desk, a.sym) is not Mode.REDUCE_ONLY or reduces(a.side, a.add_qty, a.book):
+    if a.mode is not Mode.REDUCE_ONLY or reduces(a.side, a.add_qty, a.book):
         return ""
     return f"only orders that reduce the position of {to_text(a.book.position)} are allowed, counting those that work already"
 

@@ -20,7 +20,7 @@ phase    waits for                                            then
 LEASE    the store's answer, or ``lease_wait_ms``             REQUEST; if another runner holds it, WAIT, then SNAPSHOT
 REQUEST  the outcomes of this round's cancels                 SNAPSHOT; or WAIT, if the venue demands a pause
 SNAPSHOT the open-order lists                                 *decide*
-WAIT     its timer, or the end of the last order in scope     the lists not read yet; REQUEST with the rows left; else SNAPSHOT
+WAIT     its timer, or the end of the last order in scope     REQUEST with the rows left; else the lists not read yet, or all
 ======== ==================================================== ==========================================================
 
 *decide* after a snapshot:
@@ -28,7 +28,7 @@ WAIT     its timer, or the end of the last order in scope     the lists not read
 =============================================== ========================================================================
 what is seen                                    what follows
 =============================================== ========================================================================
-a list could not be read                        WAIT by the backoff, at least as long as the venue demands; read that list again
+nothing listed, but a list could not be read    WAIT by the backoff, at least as long as the venue demands; read that list again
 nothing listed, no order of ours open           one more empty list; the N-th proves it: FROZEN
 orders listed                                   REQUEST: cancel-all again where many are left, else batches or single cancels
 orders of ours open but not listed              WAIT a moment for their reports; the second time, ask for each
@@ -102,6 +102,12 @@ def _remaining(turn: Turn) -> int:
     return len(turn.orders) if ACCOUNT in scopes else sum(open_in_scope(turn, scope) for scope in scopes)
 
 
+def _left(ours: list[Order], sweep: Sweep) -> int:
+    """How many orders may still be open: ours that have not ended, and whatever else the lists showed."""
+    known = {order.spec.client_id: True for order in ours}
+    return len(ours) + sum(1 for row in sweep.rows if row.client_id not in known)
+
+
 def covers(desk: Desk, symbol: str) -> bool:
     """Whether the sweep has to prove this symbol empty. The account covers also symbols that nobody configured."""
     return any(scope == ACCOUNT or scope_symbol(desk, scope) == symbol for scope in freezing(desk))
@@ -119,7 +125,10 @@ def begin(turn: Turn) -> None:
     sweep = turn.desk.sweep
     if sweep is not None:
         _put(turn, attrs.evolve(sweep, streak=0, rows=(), unread=()))
-        _request(turn, first=True)
+        if sweep.retry_at_ns > turn.now_ns:
+            _wait(turn, 0)
+        else:
+            _request(turn, first=True)
         return
     policy = turn.desk.config.sweep
     deadline = turn.timer(policy.deadline_ms * NS_PER_MS, Purpose.SWEEP_DEADLINE)
@@ -185,7 +194,7 @@ def _report_failure(turn: Turn, sweep: Sweep) -> None:
         return
     ours = _ours(turn)
     unknown = sum(1 for order in ours if order.unknown)
-    remaining = max(len(ours), len(sweep.rows))
+    remaining = _left(ours, sweep)
     status = SweepStatus.PARTIAL if sweep.cancelled else SweepStatus.FAILED
     if remaining and unknown == remaining:
         status = SweepStatus.IN_DOUBT
@@ -297,8 +306,8 @@ def _decide(turn: Turn) -> None:
     """What the snapshot calls for; see the table in the essay."""
     sweep, policy = _get(turn), turn.desk.config.sweep
     ours = _ours(turn)
-    left = len(ours) + len(sweep.rows)
-    turn.metric("mm_cancel_all_remaining_orders", max(len(ours), len(sweep.rows)))
+    left = _left(ours, sweep)
+    turn.metric("mm_cancel_all_remaining_orders", left)
     if not left:
         sweep = attrs.evolve(sweep, streak=sweep.streak + 1, attempt=0, left=0, absent=0)
         _put(turn, sweep)
@@ -308,19 +317,29 @@ def _decide(turn: Turn) -> None:
             _snapshot(turn)
         return
     listed = dict.fromkeys(order_key(turn.desk.config.session, row.client_id) for row in sweep.rows)
-    absent = [o for o in ours if o.key not in listed and o.requests.place is None]
+    absent = [] if sweep.unread else [o for o in ours if o.key not in listed and o.requests.place is None]
     progress = left < sweep.left
     attempt = 0 if progress else sweep.attempt + 1
     _put(turn, attrs.evolve(sweep, streak=0, attempt=attempt, left=left, absent=sweep.absent + 1 if absent else 0))
     if sweep.absent:
+        # One in doubt is being asked for already, at a pace of its own.
         for order in absent:
-            ask(turn, order)
+            if not order.requests.doubt_ns:
+                ask(turn, order)
     if attempt >= policy.attempts:
         _report_failure(turn, _get(turn))
     if progress and sweep.rows:
         _request(turn, first=False)
     else:
         _wait(turn, turn.backoff(max(0, attempt - 1)))
+
+
+def _look(turn: Turn, sweep: Sweep) -> None:
+    """Read the lists that could not be read yet, or all anew."""
+    if sweep.unread:
+        _read(turn, sweep.unread)
+    else:
+        _snapshot(turn)
 
 
 def _tried_in_vain(turn: Turn, sweep: Sweep) -> None:
@@ -390,9 +409,10 @@ def on_open_orders(turn: Turn, event: OpenOrders) -> None:
     _put(turn, sweep)
     if sweep.awaiting:
         return
-    if sweep.unread:
+    if sweep.unread and not sweep.rows:
         _tried_in_vain(turn, sweep)
     else:
+        # What is seen is acted on at once, whatever else could not be read.
         _decide(turn)
 
 
@@ -420,13 +440,11 @@ def on_timer(turn: Turn, effect: EffectId) -> None:
         return
     if sweep.phase is SweepPhase.LEASE:
         _request(turn, first=True)
-    elif sweep.unread:
-        _read(turn, sweep.unread)
-    elif sweep.rounds == 0 or sweep.rows:
+    elif sweep.rows or (sweep.rounds == 0 and not sweep.unread):
         # Round 0 is left behind only when another runner holds the lease: then we look first and act on what we see.
         _request(turn, first=False)
     else:
-        _snapshot(turn)
+        _look(turn, sweep)
 
 
 def on_deadline(turn: Turn, effect: EffectId) -> None:
@@ -439,10 +457,10 @@ def on_deadline(turn: Turn, effect: EffectId) -> None:
 def on_settled(turn: Turn) -> None:
     """An order has ended in this step. If it was the last one the sweep waited for, look at once."""
     sweep = turn.desk.sweep
-    if sweep is None or sweep.phase is not SweepPhase.WAIT or sweep.rows or sweep.unread or sweep.retry_at_ns > turn.now_ns:
+    if sweep is None or sweep.phase is not SweepPhase.WAIT or sweep.rows or sweep.retry_at_ns > turn.now_ns:
         return
     if _remaining(turn) == 0 and sweep.rounds > 0:
-        _snapshot(turn)
+        _look(turn, sweep)
 
 
 def count(turn: Turn, old: Order, new: Order, refused: bool) -> None:

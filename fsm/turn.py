@@ -25,17 +25,18 @@ from ..effects import (
 )
 from .backoff import backoff_ns
 from .core import Core, Desk
-from .exposure import FLAT, Book, rebook, worst_value
-from .order import Order, is_done
+from .exposure import FLAT, NO_SHARE, Book, rebook, share, worst_value
+from .order import Order
 
 NS_PER_MS = 1_000_000
+_OPEN, _UNKNOWN = 4, 5
 
 
 class Turn:
     """See the module's essay."""
 
     __slots__ = (
-        "books", "closed", "desk", "effects", "measured", "n", "now_ns", "orders", "reopened", "settled", "total", "touched",
+        "books", "closed", "desk", "effects", "measured", "n", "now_ns", "orders", "reopened", "settled", "total", "touched", "unknown_moved",
     )  # fmt: skip
 
     def __init__(self, core: Core, desk: Desk, at_ns: int) -> None:
@@ -51,9 +52,12 @@ class Turn:
         self.touched: list[int] = []
         self.reopened = False
         self.settled = False
+        self.unknown_moved = False
 
     def close(self) -> tuple[Core, tuple[Effect, ...]]:
         """The new state and the effects. Metrics come last, so that one more or less of them shifts no other effect's id."""
+        if self.unknown_moved:
+            self.metric("mm_effects_in_doubt", sum(book.unknown_buy + book.unknown_sell for book in self.books.values()))
         for name, value, label in self.measured:
             self.emit(Metric, name, value, label)
         core = Core(
@@ -69,10 +73,14 @@ class Turn:
 
     def put_order(self, old: Order | None, new: Order) -> None:
         """Write an order, and with it its book, the total, and the map it belongs to."""
-        key, sym = new.key, new.spec.sym
-        self.put_book(sym, rebook(self.books.get(sym, FLAT), old, new))
-        done = is_done(new)
-        if old is not None and is_done(old):
+        key = new.key
+        was, now = NO_SHARE if old is None else share(old), share(new)
+        if was != now:
+            sym = new.spec.sym
+            self.put_book(sym, rebook(self.books.get(sym, FLAT), was, now, new))
+            self.unknown_moved = self.unknown_moved or was[_UNKNOWN] != now[_UNKNOWN]
+        done = not now[_OPEN]
+        if old is not None and not was[_OPEN]:
             if done:
                 self.closed = self.closed.set(key, new)
             else:

@@ -17,4 +17,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The suite's own options."""
     parser.addoption("--plans", type=int, default=200, help="how many simulated plans to run")
     parser.addoption("--first-plan", type=int, default=0, help="the seed of the first simulated plan")
+    parser.addoption("--seeds", type=int, default=1_000, help="how many seeds a benchmark under faults takes")
     parser.addoption("--reach", choices=("small", "large"), default="small", help="how large the exhaustively searched worlds are")

@@ -112,7 +112,9 @@ def foreign_row(venue_id: str, symbol: str = BTC, conditional: bool = False) -> 
 class Session:
     """A core that is fed by a test. ``effects`` are those of the last step, ``history`` those of all steps, oldest first."""
 
-    def __init__(self, conf: Config | None = None, ready: bool = True, **fields: Any) -> None:
+    def __init__(self, conf: Config | None = None, ready: bool = True, thorough: bool = True, **fields: Any) -> None:
+        # The invariants of the state walk over all orders: a test of very many looks at them when it pleases.
+        self.thorough = thorough
         self.core: Core = EMPTY
         self.now = T0
         self.effects: tuple[Effect, ...] = ()
@@ -130,7 +132,7 @@ class Session:
         before = self.core
         self.core, self.effects = step(before, event)
         assert broken(before, event, self.core, self.effects) == ()
-        assert broken_state(self.core) == ()
+        assert not self.thorough or broken_state(self.core) == ()
         self.history += self.effects
         return self.effects
 

@@ -144,8 +144,9 @@ def moves(world: World) -> Moves:
             yield from _travels(world, item)
         else:
             yield from _served(world, item)
-    for report in dict.fromkeys(world.reports):
-        yield from _reported(world, report)
+    for at, report in enumerate(world.reports):
+        if not world.setup.ordered or all(earlier.slot != report.slot for earlier in world.reports[:at]):
+            yield from _reported(world, report)
     for number, slot in enumerate(world.slots):
         if slot.state == OPEN and world.fills:
             yield _trades(world, number, slot)
@@ -308,7 +309,11 @@ def _travels(world: World, item: Item) -> Moves:
             yield _silent(f"{name} is held back: {code}", held, True, ("held back at the last moment",))
         else:
             wrong = (f"SAFE-1: {name} leaves, though it was decided before the freeze",) if item.doomed else ()
-            yield _silent(f"{name} leaves", _restaged(world, item, WIRE), True, wrong=wrong)
+            left = _restaged(world, item, WIRE)
+            if world.setup.swift and not wrong:
+                yield from _travels(left, left.wire[world.wire.index(item)])
+            else:
+                yield _silent(f"{name} leaves", left, True, wrong=wrong)
         return
     if not item.late:
         yield _silent(f"{name} arrives", _arrives(world, item), True)
@@ -532,7 +537,7 @@ def _timers(world: World) -> Moves:
         yield _fires(world, sweep.deadline, Purpose.SWEEP_DEADLINE, 0, False)
     if desk.stock is not None and desk.stock.timer is not None:
         yield _fires(world, desk.stock.timer, Purpose.START, 0, True)
-    if desk.store.timer is not None:
+    if desk.store.timer is not None and "poll" in world.setup.kinds:
         yield _fires(world, desk.store.timer, Purpose.LATCH, 0, True)
     if desk.lease is not None and desk.lease.timer is not None and "renew" in world.setup.kinds:
         yield _fires(world, desk.lease.timer, Purpose.LEASE, 0, True)

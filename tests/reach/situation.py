@@ -43,7 +43,9 @@ def key(world: World) -> Hashable:
         for b in (core.books.get(sym, FLAT) for sym in range(len(desk.config.symbols)))
     )
     wire = sorted(repr(_item(item, number, roles, desk)) for item in world.wire)
-    reports = sorted(repr(_report(report)) for report in world.reports)
+    reports = [repr(_report(report)) for report in world.reports]
+    if not world.setup.ordered:
+        reports.sort()
     latch = tuple((row.symbol, row.epoch) for row in world.latch)
     return (
         orders, rest, books, world.slots, tuple(wire), tuple(reports), latch, world.todo, world.faults, world.fills, world.stopped, world.blind,
@@ -65,7 +67,7 @@ def _order(world: World, core: Core, slot: int, order_key: int, roles: Roles) ->
     if r.replace is not None:
         replace = (_role(roles, r.replace.effect, ("replace", slot)), r.replace.qty, r.replace.price)
     # A rule compares the time of doubt with the time of asking; a future question is asked now.
-    asked = (r.asked_ns - r.doubt_ns > 0) if r.query is not None and r.doubt_ns else None
+    asked = (r.asked_ns > 0, r.asked_ns > r.doubt_ns > 0) if r.query is not None else None
     doubt = min(1, world.now - r.doubt_ns) if r.doubt_ns else None
     return (
         order_key in core.orders, o.accepted, o.triggered, str(o.ended), o.qty, o.price, o.reserve, o.venue_id != "",

@@ -31,7 +31,7 @@ from attrs import field, frozen
 from haltcore.effects import Effect, Mode, Place, Price, Qty, Replace, Side
 from haltcore.fsm.config import Config, SweepPolicy, VenueTraits
 from haltcore.fsm.core import Core, Sweep, SweepPhase
-from haltcore.fsm.events import Event, LatchRow
+from haltcore.fsm.events import Event, LatchRow, TradeBusted
 from haltcore.fsm.exposure import FLAT, reserve_price
 from haltcore.fsm.order import Order, is_done
 
@@ -63,6 +63,8 @@ class Setup:
     totals: bool = True
     lease: tuple[str, ...] = ()
     must_see: tuple[str, ...] = ()
+    swift: bool = False
+    ordered: bool = False
 
 
 class Slot(NamedTuple):
@@ -147,6 +149,8 @@ def _may_arrive(world: World, slot: int, kind: type[Place] | type[Replace]) -> l
 def _uncounted(world: World, number: int) -> str:
     """SAFE-5, per order: total quantity and price that may come about against what is counted."""
     slot, order = world.slots[number], order_at(world, number)
+    if _busted_unheard(world, number):
+        return ""
     if slot.state not in (SENT, OPEN) or (slot.state == SENT and not _may_arrive(world, number, Place)):
         return ""
     changes = [effect for effect in _may_arrive(world, number, Replace) if isinstance(effect, Replace)]
@@ -159,6 +163,11 @@ def _uncounted(world: World, number: int) -> str:
     return ""
 
 
+def _busted_unheard(world: World, number: int) -> bool:
+    """A trade of the order is void, and the report still on its way: nobody can know that the order may be open again."""
+    return any(report.slot == number and isinstance(report.event, TradeBusted) for report in world.reports)
+
+
 def _frozen_in_truth(world: World) -> str:
     desk = world.core.desk
     assert desk is not None
@@ -168,7 +177,7 @@ def _frozen_in_truth(world: World) -> str:
     for number, slot in enumerate(world.slots):
         if not covered(frozen_now, slot.symbol):
             continue
-        if slot.state == OPEN:
+        if slot.state == OPEN and not _busted_unheard(world, number):
             return f"SAFE-6: FROZEN, and order {number} is open at the venue"
         if slot.state == SENT and _may_arrive(world, number, Place):
             return f"SAFE-6: FROZEN, and order {number} may still arrive"

@@ -343,7 +343,7 @@ def _freeze_event(world: World) -> Event:
 async def _until_proven(world: World) -> None:
     for _ in range(3_000):
         runner = await _ready(world)
-        if runner._proven(""):
+        if runner.proven():
             return
         if not runner.status().modes.get(""):
             runner._feed(_freeze_event(world))

@@ -1,0 +1,432 @@
+"""A freeze stops placing in the step that decides it, outlasts everything but a person with a reason, and loses nothing it was told.
+
+Method: every trigger and scope is fired and nothing may be placed afterwards; unfreeze is refused for each missing condition and granted
+when all are met; ``may_send`` is asked about effects that were decided before, during and after a freeze; the seeds' scenario is played.
+"""
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+from haltcore.effects import (
+    Alert,
+    Cancel,
+    CancelAll,
+    CancelBatch,
+    ClearFreeze,
+    Denied,
+    FetchOpenOrders,
+    Metric,
+    Mode,
+    ModeChanged,
+    Place,
+    PublishFreeze,
+    Purpose,
+    QueryOrder,
+    ReadFreeze,
+    Rejected,
+    Replace,
+    SetTimer,
+    SweepReport,
+    SweepStatus,
+    Trigger,
+    bps,
+    qty,
+)
+from haltcore.fsm.config import StorePolicy
+from haltcore.fsm.core import EMPTY
+from haltcore.fsm.events import (
+    EdgeUpdate,
+    Freeze,
+    LatchKind,
+    LatchRow,
+    OrderReplaced,
+    SetReduceOnly,
+    Stopping,
+    VenueLink,
+)
+from haltcore.fsm.freeze import may_send
+
+from tests.helpers import BTC, BUY, ETH, SELL, Session, price, with_limits
+
+STORE = StorePolicy(configured=True)
+
+
+def reduce_only(s: Session, on: bool = True, symbol: str = "", by: str = "tester", why: str = "calm") -> None:
+    s.feed(SetReduceOnly(s.now, symbol, on, by, why))
+
+
+# --- triggers ------------------------------------------------------------------------------------------------------------
+
+
+def by_edge(s: Session) -> None:
+    s.feed(EdgeUpdate(s.now, BTC, bps(150)))
+
+
+def by_link(s: Session) -> None:
+    s.feed(VenueLink(s.now, False, "lost"))
+    s.fire(s.one(SetTimer))
+
+
+def by_peer(s: Session) -> None:
+    s.fire(purpose=Purpose.LATCH)
+    s.latch(s.one(ReadFreeze), LatchRow("", 3, Trigger.MANUAL, "ill", "peer"))
+
+
+def by_stopping(s: Session) -> None:
+    s.feed(Stopping(s.now, True, "tester"))
+
+
+TRIGGERS: dict[Trigger, Callable[[Session], object]] = {
+    Trigger.MANUAL: lambda s: s.freeze(),
+    Trigger.EDGE_COLLAPSE: by_edge,
+    Trigger.VENUE_LOST: by_link,
+    Trigger.PEER: by_peer,
+    Trigger.STOPPING: by_stopping,
+    Trigger.JOURNAL: lambda s: s.freeze(trigger=Trigger.JOURNAL),
+    Trigger.INVARIANT: lambda s: s.freeze(trigger=Trigger.INVARIANT),
+}
+
+
+def test_every_trigger_is_tried() -> None:
+    assert list(Trigger) == sorted(TRIGGERS, key=list(Trigger).index)
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_each_trigger_freezes_the_account_in_its_own_step_and_nothing_is_placed_after(trigger: Trigger) -> None:
+    s = Session(store=STORE, limits=with_limits(edge=200))
+    key = s.working()
+    TRIGGERS[trigger](s)
+    changed = s.one(ModeChanged)
+    assert (changed.symbol, changed.mode, changed.trigger) == ("", Mode.FREEZING, trigger)
+    assert [m.label for m in s.got(Metric) if m.name == "freeze_triggered_total"] == [trigger.value]
+    assert [a.code for a in s.got(Alert)] == ["frozen"]
+    assert bool(s.got(PublishFreeze)) == (trigger is not Trigger.PEER), "what a peer published need not be published again"
+    s.ask()
+    assert s.one(Denied).code in ("sweeping", "stopping")
+    s.replace(key, 12)
+    assert not s.got(Replace)
+    s.cancel(key)
+    assert s.got(Cancel), "cancels go"
+
+
+def test_the_seeds_scenario_an_edge_of_150_below_200_freezes_and_cancels_three_orders() -> None:
+    s = Session(limits=with_limits(edge=200))
+    keys = [s.working(BUY, at=100 - n) for n in range(3)]
+    s.feed(EdgeUpdate(s.now, BTC, bps(200)))
+    assert s.effects == (), "strictly below"
+    s.feed(EdgeUpdate(s.now, BTC, bps(150)))
+    assert s.one(ModeChanged).reason == "edge 150 bps in BTCUSDT is below 200 bps"
+    for effect in s.got(CancelAll):
+        s.outcome(effect)
+    for key in keys:
+        s.cancelled(key)
+    s.effects = tuple(s.all(FetchOpenOrders)[-2:])
+    s.lists_all()
+    s.lists_all()
+    report = s.one(SweepReport)
+    assert (report.status, report.cancelled, report.remaining) == (SweepStatus.SUCCESS, 3, 0)
+    assert s.mode() is Mode.FROZEN
+    totals = {m.name: m.value for m in s.got(Metric)}
+    assert totals["mm_cancel_all_orders_total"] == 3
+    assert totals["mm_cancel_all_remaining_orders"] == 0
+
+
+def test_a_low_edge_is_a_level_and_says_nothing_new_while_frozen() -> None:
+    s = Session(limits=with_limits(edge=200))
+    by_edge(s)
+    by_edge(s)
+    assert s.effects == ()
+
+
+@pytest.mark.parametrize("feed", [lambda s: s.freeze("XRPUSDT"), lambda s: s.feed(EdgeUpdate(s.now, "XRPUSDT", bps(1)))])
+def test_an_unknown_symbol_is_refused(feed: Callable[[Session], object]) -> None:
+    s = Session(limits=with_limits(edge=200))
+    feed(s)
+    assert s.codes() == ["unknown_symbol"]
+
+
+# --- idempotence and scopes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_second_freeze_is_recorded_and_changes_nothing_else(proven: bool) -> None:
+    s = Session()
+    s.freeze()
+    if proven:
+        s.prove_empty()
+    before = s.core.desk
+    s.freeze(reason="again", trigger=Trigger.JOURNAL)
+    after = s.core.desk
+    assert before is not None
+    assert after is not None
+    assert attrs.evolve(after, freezes=before.freezes) == before
+    assert [record.reason for record in after.freezes] == ["a test", "again"]
+    assert [(m.name, m.label) for m in s.effects if isinstance(m, Metric)] == [("freeze_triggered_total", "journal")]
+    assert len(s.effects) == 1
+
+
+def test_a_frozen_symbol_leaves_the_others_alone() -> None:
+    s = Session()
+    s.freeze(BTC)
+    s.ask(symbol=BTC)
+    assert s.one(Denied).code == "sweeping"
+    assert s.submit(symbol=ETH)
+    s.freeze()
+    s.ask(symbol=ETH)
+    assert s.one(Denied).code == "sweeping"
+
+
+def test_lifting_the_account_leaves_a_frozen_symbol_frozen() -> None:
+    s = Session()
+    s.freeze(BTC)
+    s.freeze()
+    s.prove_empty()
+    s.unfreeze()
+    assert (s.mode(), s.mode(BTC)) == (Mode.ACTIVE, Mode.FROZEN)
+    s.ask(symbol=BTC)
+    assert s.one(Denied).code == "frozen"
+    assert s.submit(symbol=ETH)
+
+
+def test_every_change_of_mode_has_its_own_epoch() -> None:
+    s = Session()
+    reduce_only(s)
+    s.freeze()
+    s.prove_empty()
+    s.unfreeze()
+    s.freeze(BTC)
+    epochs = [change.epoch for change in s.all(ModeChanged)]
+    assert epochs == [1, 2, 2, 3, 4]  # the proof belongs to its freeze
+
+
+def test_a_freeze_survives_a_restart_and_is_proven_anew() -> None:
+    s = Session()
+    s.freeze()
+    s.prove_empty()
+    s.restart()
+    assert s.mode() is Mode.FREEZING
+    s.ask()
+    assert s.one(Denied).code in ("not_ready", "sweeping")
+
+
+# --- unfreeze ---------------------------------------------------------------------------------------------------------------
+
+
+def frozen(**fields: object) -> Session:
+    s = Session(**fields)
+    s.freeze()
+    return s
+
+
+@pytest.mark.parametrize(("by", "why"), [("", "done"), ("tester", ""), (" ", "done"), ("tester", "\t")])
+def test_unfreeze_needs_who_and_why(by: str, why: str) -> None:
+    s = frozen()
+    s.prove_empty()
+    s.unfreeze(by=by, why=why)
+    assert s.one(Rejected).code == "who_and_why"
+    s.unfreeze(by=by, why=why, force=True)
+    assert s.one(Rejected).code == "who_and_why"
+    assert s.mode() is Mode.FROZEN
+
+
+def test_unfreeze_needs_a_proven_sweep_or_force() -> None:
+    s = frozen()
+    s.unfreeze()
+    assert s.one(Rejected).code == "sweep_running"
+    s.unfreeze(force=True)
+    assert s.mode() is Mode.ACTIVE
+    assert s.submit()
+
+
+def test_unfreeze_after_the_proof_names_who_and_why() -> None:
+    s = frozen()
+    s.prove_empty()
+    s.unfreeze(by="ops", why="venue is well")
+    changed = s.one(ModeChanged)
+    assert (changed.mode, changed.by, changed.reason) == (Mode.ACTIVE, "ops", "venue is well")
+    assert [m.value for m in s.got(Metric) if m.name == "mm_freeze_active"] == [0]
+    assert s.submit()
+
+
+@pytest.mark.parametrize(("symbol", "code"), [("", "not_frozen"), (BTC, "not_frozen"), ("XRPUSDT", "unknown_symbol")])
+def test_unfreeze_of_what_is_not_frozen_is_refused(symbol: str, code: str) -> None:
+    s = Session()
+    s.unfreeze(symbol)
+    assert s.one(Rejected).code == code
+
+
+def test_unfreeze_needs_the_venue() -> None:
+    s = frozen()
+    s.prove_empty()
+    s.feed(VenueLink(s.now, False, "lost"))
+    s.unfreeze(force=True)
+    assert s.one(Rejected).code == "venue_down"
+
+
+def stored() -> Session:
+    """Frozen, proven and published; the latch's epoch is 5."""
+    s = Session(store=STORE)
+    s.freeze()
+    s.latch(s.one(PublishFreeze), LatchRow("", 5, Trigger.MANUAL, "a test", "tester"))
+    s.fire(next(t for t in s.all(SetTimer) if t.purpose is Purpose.SWEEP))
+    s.prove_empty()
+    assert s.mode() is Mode.FROZEN
+    return s
+
+
+def test_with_a_store_the_latch_is_cleared_first_by_compare_and_set() -> None:
+    s = stored()
+    s.unfreeze(why="well")
+    clear = s.one(ClearFreeze)
+    assert (clear.symbol, clear.latch_epoch, clear.by, clear.why) == ("", 5, "tester", "well")
+    assert s.mode() is Mode.FROZEN
+    s.ask()
+    assert s.one(Denied).code == "frozen"
+    s.unfreeze()
+    assert s.one(Rejected).code == "unfreeze_pending"
+    s.latch(clear)
+    assert s.mode() is Mode.ACTIVE
+
+
+@pytest.mark.parametrize("kind", [LatchKind.STALE, LatchKind.UNAVAILABLE, LatchKind.IN_DOUBT])
+def test_while_the_store_does_not_consent_it_stays_frozen(kind: LatchKind) -> None:
+    s = stored()
+    s.unfreeze()
+    s.latch(s.one(ClearFreeze), LatchRow("", 6, Trigger.MANUAL, "again", "peer"), kind=kind)
+    assert s.mode() is Mode.FROZEN
+    assert s.one(Rejected).code == "unfreeze_" + kind.value
+
+
+def test_with_a_store_that_fails_unfreeze_is_refused_even_by_force_and_nothing_is_placed() -> None:
+    s = stored()
+    s.fire(purpose=Purpose.LATCH) if any(t.purpose is Purpose.LATCH for t in s.all(SetTimer)) else None
+    s.latch(s.one(ReadFreeze), kind=LatchKind.UNAVAILABLE)
+    s.unfreeze(force=True)
+    assert s.one(Rejected).code == "store_unavailable"
+
+
+def test_a_freeze_that_could_not_be_published_is_published_when_the_store_is_back() -> None:
+    s = Session(store=STORE)
+    s.freeze()
+    s.latch(s.one(PublishFreeze), kind=LatchKind.UNAVAILABLE)
+    s.fire(purpose=Purpose.LATCH)
+    s.latch(s.one(ReadFreeze))
+    assert s.one(PublishFreeze).symbol == ""
+
+
+def test_a_peers_unfreeze_is_not_followed() -> None:
+    s = Session(store=STORE)
+    by_peer(s)
+    s.fire(purpose=Purpose.LATCH)
+    s.latch(s.one(ReadFreeze))
+    assert s.mode() is Mode.FREEZING
+
+
+# --- reduce-only ----------------------------------------------------------------------------------------------------------
+
+
+def test_reduce_only_goes_on_and_off_by_name_and_reason() -> None:
+    s = Session()
+    reduce_only(s, by="")
+    assert s.codes() == ["who_and_why"]
+    reduce_only(s, symbol="XRPUSDT")
+    assert s.codes() == ["unknown_symbol"]
+    reduce_only(s, on=False)
+    assert s.codes() == ["no_change"]
+    reduce_only(s)
+    assert s.one(ModeChanged).mode is Mode.REDUCE_ONLY
+    reduce_only(s)
+    assert s.codes() == ["no_change"]
+    reduce_only(s, on=False)
+    assert s.mode() is Mode.ACTIVE
+
+
+def test_reduce_only_does_not_loosen_a_freeze() -> None:
+    s = frozen()
+    for on in (True, False):
+        reduce_only(s, on=on)
+        assert s.codes() == ["frozen"]
+        assert s.mode() is Mode.FREEZING
+
+
+# --- the last moment --------------------------------------------------------------------------------------------------------
+
+
+def placed(s: Session, symbol: str = BTC) -> Place:
+    s.submit(symbol=symbol)
+    return s.one(Place)
+
+
+def test_what_was_decided_before_the_freeze_does_not_leave_during_or_after_it() -> None:
+    s = Session()
+    key = s.working()
+    s.replace(key, 12)
+    requests = (s.one(Replace), placed(s, ETH))
+    assert [may_send(s.core, effect) for effect in requests] == ["", ""]
+    s.freeze()
+    assert [may_send(s.core, effect) for effect in requests] == ["frozen_at_send"] * 2
+    s.unfreeze(force=True)
+    assert [may_send(s.core, effect) for effect in requests] == ["stale_epoch"] * 2
+    fresh = placed(s, ETH)
+    assert may_send(s.core, fresh) == ""
+
+
+def test_a_symbol_s_freeze_stops_that_symbol_s_requests_alone() -> None:
+    s = Session()
+    btc, eth = placed(s), placed(s, ETH)
+    s.freeze(BTC)
+    assert (may_send(s.core, btc), may_send(s.core, eth)) == ("frozen_at_send", "")
+    s.unfreeze(BTC, force=True)
+    assert (may_send(s.core, btc), may_send(s.core, eth)) == ("stale_epoch", "")
+
+
+def test_reduce_only_stops_what_was_decided_without_it() -> None:
+    s = Session()
+    place = placed(s)
+    reduce_only(s)
+    assert may_send(s.core, place) == "stale_epoch"
+
+
+def test_a_cancel_all_does_not_outlive_its_freeze_and_single_cancels_and_questions_always_go() -> None:
+    s = Session()
+    key, other = s.working(), s.working(SELL)
+    s.freeze()
+    bulk = s.got(CancelAll)[0]
+    assert may_send(s.core, bulk) == ""
+    s.cancel(key)
+    single = s.one(Cancel)
+    s.unfreeze(force=True)
+    assert may_send(s.core, bulk) == "freeze_over"
+    assert may_send(s.core, single) == ""
+    s.reject(other)
+    assert may_send(s.core, s.one(QueryOrder)) == ""
+    batch = CancelBatch((1, 0), BTC, (), False, 0, single.fence)
+    assert may_send(s.core, batch) == ""
+
+
+def test_before_the_start_nothing_is_sent() -> None:
+    s = Session()
+    assert may_send(EMPTY, placed(s)) == "not_started"
+
+
+# --- reopening --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_that_is_open_after_all_takes_the_proof_back() -> None:
+    s = Session()
+    key = s.working()
+    s.fill(key, 10)
+    s.freeze()
+    s.prove_empty()
+    s.feed(OrderReplaced(s.now, s.client_id(key), "v", qty(12), price(100)))
+    assert s.mode() is Mode.FREEZING
+    s.unfreeze()
+    assert s.one(Rejected).code == "sweep_running"
+
+
+def test_freeze_reasons_stand_in_denials() -> None:
+    s = Session()
+    s.feed(Freeze(s.now, BTC, Trigger.MANUAL, "smoke", "ops"))
+    s.ask()
+    assert s.one(Denied).reason.endswith("manual by ops: smoke")

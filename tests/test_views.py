@@ -1,0 +1,154 @@
+"""Records as text. Goal: every event and effect reads as one safe line with exact numbers, whatever texts the log holds.
+
+Method: one value of every class, made from its type hints, so that a class without a fitting template shows; lines of known records
+compared word for word; texts full of control characters.
+"""
+
+from typing import Any
+
+import attrs
+import pytest
+from haltcore.adapters import views
+from haltcore.effects import EFFECT_CLASSES, OrdType, Price, Side, Trigger, client_order_id, price, qty
+from haltcore.fsm.events import (
+    EVENT_CLASSES,
+    CancelOrder,
+    EdgeUpdate,
+    FetchedOrders,
+    FetchFailed,
+    Found,
+    Freeze,
+    NotFound,
+    OpenOrders,
+    OrderFilled,
+    OrderQueried,
+    Outcome,
+    OutcomeKind,
+    SubmitOrder,
+    Verb,
+)
+from haltcore.fsm.replay import Entry
+
+from tests.helpers import BTC, SESSION, T0, Session, foreign_row, row
+from tests.test_codec import example
+
+HOSTILE = "\x1b[2J\r\nowned\x07\x9b31m\u202e\x00"
+
+
+def named() -> views.Names:
+    """Names that know the session."""
+    names = views.Names()
+    session = Session()
+    names.learn(session_started(session), ())
+    return names
+
+
+def session_started(session: Session) -> Any:
+    """The first event of that session."""
+    from haltcore.fsm.events import Started
+
+    return Started(T0, session.config)
+
+
+def test_known_records_word_for_word() -> None:
+    id_7 = client_order_id(SESSION, 7)
+    limit = SubmitOrder(T0, BTC, Side.BUY, qty("0.007"), price("60000.5"), post_only=True)
+    stop = SubmitOrder(T0, BTC, Side.SELL, qty(1), None, OrdType.STOP_MARKET, price(90))
+    expected = {
+        limit: f"SubmitOrder buy 0.007 {BTC} at 60000.5 (limit, post_only)",
+        stop: f"SubmitOrder sell 1 {BTC} stop 90 (stop_market)",
+        CancelOrder(T0, 7): f"CancelOrder {id_7}",
+        EdgeUpdate(T0, BTC, price("-3.25")): f"EdgeUpdate {BTC} -3.25 bps",  # type: ignore[arg-type]
+        Freeze(T0, "", Trigger.MANUAL, "ill", "ops"): "Freeze account (manual by ops: ill)",
+        Outcome(T0, (7, 0), Verb.PLACE, 7, OutcomeKind.IN_DOUBT, "timeout", "no reply"): f"Outcome place of {id_7} in_doubt (timeout: no reply)",
+        Outcome(T0, (9, 2), Verb.CANCEL_ALL, 0, OutcomeKind.UNAVAILABLE, "429", "", 300):
+            "Outcome cancel_all (effect 9:2) unavailable (429), retry after 300 ms",
+        OrderQueried(T0, (9, 0), 7, NotFound()): f"OrderQueried {id_7}: the venue does not know it",
+        OpenOrders(T0, (9, 0), "", True, FetchFailed(OutcomeKind.IN_DOUBT, "500", "oh", 0)):
+            "OpenOrders all symbols, stop orders: no answer (in_doubt, 500: oh)",
+        OpenOrders(T0, (9, 0), BTC, False, FetchedOrders(tuple(foreign_row(f"v{n}") for n in range(6)))):
+            f"OpenOrders {BTC}, open orders: 6 listed (v0, v1, v2, v3 and 2 more)",
+    }  # fmt: skip
+    for event, line in expected.items():
+        assert views.event_line(event, named()) == line
+
+
+def test_found_orders_tell_how_they_stand() -> None:
+    session = Session()
+    key = session.working(amount=5)
+    found = OrderQueried(T0, (9, 0), key, Found(row(session.order(key))))
+    assert views.event_line(found, named()).endswith(f"is open: buy 5 {BTC} at 100, filled 0")
+
+
+def test_effects_are_numbered_and_metrics_come_last() -> None:
+    session = Session()
+    session.working()
+    session.freeze()
+    lines = views.effect_lines(session.effects, named())
+    assert lines[0].startswith(":1 ModeChanged account is freezing (manual by tester: a test)")
+    assert lines[-2].startswith("   metrics: ") or lines[-1].startswith("   metrics: ")
+    assert not any("Metric" in line for line in lines)
+    for line in lines:
+        number = line.split(" ")[0]
+        if number.startswith(":"):
+            assert session.effects[int(number[1:])].id[1] == int(number[1:])
+
+
+def test_metrics_are_wrapped() -> None:
+    session = Session()
+    session.working()
+    session.freeze()
+    metrics = [line for line in views.effect_lines(session.effects, named()) if not line.startswith(":")]
+    assert all(len(line) <= views.WIDTH for line in metrics)
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "\ud800", "\x7f"])
+def test_nothing_reaches_the_terminal_as_a_command(text: str) -> None:
+    assert views.clean(text).isprintable()
+    if text == HOSTILE:
+        line = views.event_line(Freeze(T0, "", Trigger.MANUAL, text, text), named())
+        assert line.isprintable()
+        assert "\\x1b" in line
+
+
+@pytest.mark.parametrize("kind", EVENT_CLASSES, ids=lambda kind: kind.__name__)
+def test_every_event_has_a_line(kind: Any) -> None:
+    line = views.event_line(example(kind), views.Names())
+    assert line.startswith(kind.__name__)
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("kind", EFFECT_CLASSES, ids=lambda kind: kind.__name__)
+def test_every_effect_has_a_line(kind: Any) -> None:
+    lines = views.effect_lines((example(kind),), views.Names())
+    assert lines
+    assert all(line.isprintable() for line in lines)
+
+
+def test_times() -> None:
+    assert views.utc(1_767_225_645_002_999_999) == "2026-01-01 00:00:45.002"
+    assert views.utc(0, day=False) == "00:00:00.000"
+    assert views.utc(2**63 - 1).startswith("2262-")
+    assert views.utc(-(2**63) * 10**6).endswith(" ns")
+
+
+def test_names_without_a_session() -> None:
+    names = views.Names()
+    assert names(7) == "#7"
+    names.learn(OrderFilled(T0, client_order_id(SESSION, 9), "v", "t", qty(1), price(1), qty(1), 0), ())  # type: ignore[arg-type]
+    assert names(7) == client_order_id(SESSION, 7)
+    assert names(0) == "#0"
+
+
+def test_records_about_an_order() -> None:
+    session = Session()
+    key = session.working()
+    other = session.working()
+    id_, entry = session.client_id(key), Entry(50, CancelOrder(T0, key), (), "")
+    assert views.concerns(entry, id_, key)
+    assert not views.concerns(entry, session.client_id(other), other)
+    listed = attrs.evolve(entry, event=OpenOrders(T0, (1, 0), "", False, FetchedOrders((row(session.order(key)),))))
+    assert views.concerns(listed, id_, key)
+    assert not views.concerns(listed, session.client_id(other), other)
+    session.freeze()
+    assert Price(0) == 0
