@@ -33,7 +33,7 @@ class OrderDenied(HaltcoreError):
 
 
 class OrderRefused(HaltcoreError):
-    """The venue refused the order, or it was stopped before it left. It never was."""
+    """The venue refused the order or its replacement, or it was stopped before it left. ``code`` is the venue's, or our last check's."""
 
 
 class OrderInDoubt(HaltcoreError):
@@ -47,7 +47,13 @@ class CommandRejected(HaltcoreError):
 
 
 class RunnerStopped(HaltcoreError):
-    """The runner is not running."""
+    """The runner is not running. ``executed`` is None for a call that was waiting when it stopped: its request may have been applied."""
+
+
+class StoppedUnproven(HaltcoreError):
+    """The runner has stopped, and has not seen the book empty: orders may be open at the venue."""
+
+    executed = None
 
 
 @frozen
@@ -117,7 +123,11 @@ class OrderHandle:
 
 @frozen
 class Status:
-    """One screen about the runner. ``modes`` names every scope that is not active, the account as ""."""
+    """One screen about the runner. ``modes`` names every scope that is not active, the account as "".
+
+    ``in_flight`` counts requests to place or replace without outcome, ``unknown`` orders of unknown fate; ``record`` is the last record's
+    number; ``journal_failed`` says why nothing is written any more.
+    """
 
     modes: Mapping[str, Mode]
     open_orders: int

@@ -1,8 +1,6 @@
 """The command line. Thin: each verb reads its arguments, calls the library, prints, and returns an exit code.
 
-Whatever goes wrong outside (a file that is not there, a full disk, a reader that goes away, Ctrl-C) ends in one line that says what and
-what to do, and in an exit code; see ``_Program``. The codes 0 to 5 are those of a verdict (``fsm/verdict.py``), so a usage error,
-which click ends with 2, ends with 64 here.
+What the exit codes mean, and what happens to errors, stands in ``program.py``.
 """
 
 import re
@@ -10,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,21 +27,9 @@ from . import demo as demos
 from . import views, why
 from .disk import RealDisk
 from .faults import PRESETS
-from .journal import JournalFailed, exists, explained, segments
+from .journal import exists, segments
+from .program import CODES, INTERRUPTED, Program, Unable
 
-UNABLE, USAGE, INTERRUPTED, NO_READER = 1, 64, 130, 141
-_CODES = """
-\b
-Exit codes:
-  0    done; for a log: same decisions, to the byte
-  1    could not be done: file missing, no permission, disk full, proof not reached
-  2    the log is broken or was tampered with
-  3    diverged: this core decides otherwise than the log says
-  4    unsafe: both agree, and the decision breaks an invariant
-  5    the log's format or rules are not supported by this version
-  64   usage: wrong command, option or value
-  130  stopped by Ctrl-C          141  nobody reads the output any more
-"""
 _IN_WORDS = {
     Kind.SAME: "The log is whole, and this core, given the same events, decides the same to the byte.",
     Kind.OTHER_TELEMETRY: "The log is whole and every decision is the same; only metrics differ.",
@@ -52,67 +38,6 @@ _IN_WORDS = {
     Kind.UNSAFE: "The bytes are true and this core decides the same, but the decision breaks a promise: a bug in haltcore.",
     Kind.UNSUPPORTED: "This version of haltcore cannot read the log.",
 }
-
-
-class Unable(click.ClickException):
-    """Something outside prevents it. The text says what, and what to do."""
-
-    exit_code = UNABLE
-
-
-class _NoReader(Exception):
-    """Nobody reads the output any more."""
-
-
-class _Program(click.Group):
-    """The group, with one place where everything that can go wrong becomes a line and an exit code."""
-
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
-        for stream in (sys.stdout, sys.stderr):
-            # A terminal that cannot show a letter gets an escape, never a traceback.
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
-        code = self._run(*args, **{**kwargs, "standalone_mode": False})
-        if standalone_mode:
-            sys.exit(code)
-        return code
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # click would end with 1 here, which means something else.
-            raise _NoReader from None
-
-    def _run(self, *args: Any, **kwargs: Any) -> int:
-        try:
-            code = super().main(*args, **kwargs)
-            sys.stdout.flush()
-        except click.UsageError as error:
-            error.show()
-            return USAGE
-        except click.ClickException as error:
-            click.echo(f"error: {error.format_message()}", err=True)
-            return error.exit_code
-        except (_NoReader, BrokenPipeError):
-            return _without_reader()
-        except JournalFailed as failure:
-            click.echo(f"error: {failure}", err=True)
-            return EXIT_CODES[Kind.BROKEN] if failure.code == "broken" else UNABLE
-        except OSError as error:
-            click.echo(f"error: {explained(error, 'output')}", err=True)
-            return UNABLE
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("\nstopped", err=True)
-            return INTERRUPTED
-        return code if isinstance(code, int) else 0
-
-
-def _without_reader() -> int:
-    """Nobody reads: keep the interpreter from saying so once more when it flushes at its end."""
-    with suppress(OSError):
-        sys.stdout.close()
-    return NO_READER
 
 
 def _version() -> str:
@@ -125,7 +50,7 @@ def _version() -> str:
 _output = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output.")
 
 
-@click.group(cls=_Program, epilog=_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Program, epilog=CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(_version(), prog_name="haltcore", message=f"%(prog)s %(version)s, log format {FORMAT}, rules {RULES}")
 def main() -> None:
     """The part of a trading bot that must not be wrong: what it decides, why, and how to check it.
@@ -173,7 +98,7 @@ class _Screen:
                 click.echo(views.clean(line))
 
 
-@main.command()
+@main.command(short_help="See it work: trade, freeze, prove that nothing is open, replay.")
 @click.option(
     "--seed", type=click.IntRange(0, demos.MAX_SEED), default=7, show_default=True,
     help="The same seed gives the same log, byte for byte.",
@@ -243,7 +168,8 @@ def _demo_lines(result: demos.Result) -> Iterator[str]:
     yield ""
     log = shlex.quote(result.files[0])
     yield f"The log is {result.files[0]}. What to try next:"
-    yield f"  haltcore why {log} --order {result.sample:<14} an order, and who cancelled it"
+    if result.sample:
+        yield f"  haltcore why {log} --order {result.sample:<14} an order, and who cancelled it"
     yield f"  haltcore why {log} --seq {result.frozen_at:<16} the freeze"
     if result.denied_at:
         yield f"  haltcore why {log} --seq {result.denied_at:<16} a denied order, check by check"
@@ -312,7 +238,7 @@ def _refused(error: LogBroken | Unsupported, output: str) -> int:
     return EXIT_CODES[kind]
 
 
-@main.command(name="replay")
+@main.command(name="replay", short_help="Verify a log and decide everything in it again.")
 @click.argument("log", nargs=-1, required=True, type=click.Path())
 @click.option("--require-seal", is_flag=True, help="A log that was not closed, or lost its end, is broken.")
 @click.option("--strict", is_flag=True, help="Other metrics count as diverged.")
@@ -354,7 +280,7 @@ def _kinds(context: click.Context, parameter: click.Parameter, values: tuple[str
     return tuple(_KINDS[value.lower()] for value in values)
 
 
-@main.command()
+@main.command(short_help="A log as a timeline.")
 @click.argument("log", nargs=-1, required=True, type=click.Path())
 @click.option("--from", "first", type=click.IntRange(1), help="Begin with this record.")
 @click.option("--to", "last", type=click.IntRange(1), help="End with this record.")
@@ -415,7 +341,7 @@ def _key(order: str) -> int:
 # --- why --------------------------------------------------------------------------------------------------------------
 
 
-@main.command(name="why")
+@main.command(name="why", short_help="Why an order ended, was denied, or was cancelled.")
 @click.argument("log", nargs=-1, required=True, type=click.Path())
 @click.option("--order", help="An order, by client id or by key: its whole story.")
 @click.option("--seq", type=click.IntRange(1), help="A record: what decided, and what it changed.")

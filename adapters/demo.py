@@ -132,7 +132,7 @@ class Result:
     @property
     def exit_code(self) -> int:
         """0 only if the freeze was proven, the venue's books are empty, the late order was denied, and the replay agrees."""
-        held = self.proof.verified and self.open_at_venue == 0 and self.tried.code and not self.problem
+        held = self.proof.verified and self.open_at_venue == 0 and self.tried.code == "frozen" and not self.problem
         if self.verdict is not None and self.verdict.exit_code:
             return self.verdict.exit_code
         return 0 if held and self.verdict is not None else 1
@@ -218,7 +218,9 @@ class _Session:
     # --- trading --------------------------------------------------------------------------------------------------
 
     async def _trading(self) -> None:
-        self._say(f"TRADING  a paper venue, two symbols, about {self._plan.orders} orders, faults: {self._plan.faults}")
+        wrong = "messages arrive as they should" if self._plan.faults == "none" else "messages are lost, late, repeated or wrong"
+        self._say(f"TRADING  a market maker with about {self._plan.orders} orders on a simulated venue; faults: {self._plan.faults}")
+        self._say(f"         {wrong}")
         self._say("")
         self._say("   time     BTCUSDT     ETHUSDT    open   fills  denied  in doubt  faults so far")
         for second in range(self._plan.freeze_at_s):
@@ -314,6 +316,7 @@ class _Session:
         self._say(f"FREEZE   after {self._plan.freeze_at_s} s the edge falls to 3.2 bps, below the limit of 5: the bot freezes itself")
         open_now, wire = len(self._bot.core.orders), sum(not order.accepted for order in self._bot.core.orders.values())
         self._say(f"         open or possibly open: {open_now} orders, of which {wire} are not confirmed yet")
+        self._say("         nothing may be placed; it cancels, and looks, until nothing is left that could still fill")
         self._say("")
         await self._bot.edge("BTCUSDT", "3.2")
         proof = await self._bot.proof()
@@ -358,7 +361,7 @@ class _Session:
                 self._tell(after, f"list of {book}: no answer ({event.result.code}); it is asked for again")
             else:
                 missing = len(after.orders) if not event.result.rows and any(isinstance(e, SetTimer) for e in effects) else 0
-                rest = f", but {missing} of ours not accounted for: it waits, and asks" if missing else ""
+                rest = f"; {missing} of ours still unaccounted for" if missing else ""
                 self._tell(after, f"list of {book} from the venue: {len(event.result.rows)}{rest}")
         sent = Counter(type(effect) for effect in effects if isinstance(effect, (CancelAll, CancelBatch, Cancel)))
         if sent:
@@ -406,8 +409,8 @@ class _Session:
     def _sample(self, core: Core) -> str:
         swept = [order for key in self._open_then if (order := core.closed.get(key)) and order.ended is Ended.CANCELLED]
         partly = [order for order in swept if order.cum_qty]
-        last = (partly or swept or sorted(core.closed.values(), key=lambda order: order.key))[-1]
-        return last.spec.client_id
+        best = partly or swept or sorted(core.closed.values(), key=lambda order: order.key)
+        return best[-1].spec.client_id if best else ""
 
 
 

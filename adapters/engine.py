@@ -7,38 +7,38 @@ Its ten duties (DESIGN section 14) and where they are done:
 2  stamp it, step, append one record                                    ``_feed``
 3  durable before any effect that adds risk                             ``_held``, ``_commit``
 4  effects run concurrently, reducing ones first                        ``_dispatch``
-5  every effect gets exactly one outcome, a time-out included           ``_perform``
-6  a performer that raises is an outcome, never a crash                 ``_perform``
+5  every effect gets exactly one outcome, a time-out included           ``hands.Hands``
+6  a performer that raises is an outcome, never a crash                 ``hands.Hands``
 7  on start: verify, replay, recover, then accept commands              ``start``
 8  on a full disk or journal error: freeze, keep cancelling             ``_journal_failed``
-9  back-pressure is an answer                                           ``submit``
+9  back-pressure is an answer                                           ``runner.submit``
 10 stop is freeze or hand-over, never silence                           ``stop``
 == ==================================================================== ==============================
 
 Order of things when a record is made: its bytes go to the journal's buffer, effects that reduce risk or only ask start at once, and
 effects that add risk are held until the disk has confirmed the record. Many records share one confirmation (group commit). A
-held effect, and one that waits inside the venue adapter, is checked against the freeze once more when it leaves.
+held effect is refused the moment a freeze forbids it; when it leaves, and when it leaves the venue adapter, it is checked once more.
 
 The runner touches the world only through the ports of ``ports.py``; the simulation drives this very class.
 """
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ..effects import (
-    EFFECT_CLASSES,
-    Denied,
     Effect,
+    EffectId,
     Mode,
+    ModeChanged,
     Part,
     Performer,
-    Purpose,
     Rejected,
     Risk,
     SetTimer,
@@ -47,38 +47,33 @@ from ..effects import (
     route,
 )
 from ..fsm.config import Config, ConfigRefused
-from ..fsm.core import EMPTY, Core, frozen_scopes, scope_symbol
+from ..fsm.core import ACCOUNT, EMPTY, Core, frozen_scopes
 from ..fsm.events import (
     Event,
     Freeze,
+    Outcome,
     OutcomeKind,
     Restarted,
     Started,
     Stopping,
-    TimerFired,
 )
-from ..fsm.freeze import may_send
+from ..fsm.freeze import may_send, scope_of
 from ..fsm.invariants import broken
-from ..fsm.outcomes import failed, owes_outcome
 from ..fsm.step import step
-from .answers import (
-    CommandRejected,
-    OrderDenied,
-    RunnerStopped,
-    Status,
-)
+from .answers import CommandRejected, RunnerStopped, StoppedUnproven
 from .clock import WallClock
 from .disk import Disk, RealDisk
+from .hands import Hands, NoStore, TimersApart
 from .journal import Journal, JournalFailed, exists, unborn
 from .metrics import Metrics
 from .people import People
-from .ports import Clock, NowNs, Store, Venue
+from .ports import Clock, Store, Venue
+from .waiters import Waiters
 
 Observer = Callable[[Event, Core, tuple[Effect, ...]], None]
-_Waiter = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
+_LOG = logging.getLogger("haltcore")
 _START_ORDER = {Risk.REDUCES_RISK: 0, Risk.NEUTRAL: 1, Risk.ADDS_RISK: 2}
-_UNREPORTED = "the runner does not run; start it with `async with Runner(...)`"
 
 
 class Engine:
@@ -87,7 +82,8 @@ class Engine:
     ``journal`` is a path; an existing log of the same session is continued, and its open orders are taken over. ``None`` keeps no
     log, which is for experiments: then nothing survives the process. ``max_adding`` bounds how many adding effects may be under way
     (held or sent, without outcome); one more submit is denied with ``overloaded``. ``effect_timeout_s`` is the backstop behind the
-    performers' own time-outs. ``on_stop``: "freeze" proves the book empty before stopping, "hand_over" leaves the orders open.
+    performers' own time-outs, and how long a disk may take to confirm. ``on_stop``: "freeze" proves the book empty before stopping,
+    "hand_over" leaves the orders open. ``stop_timeout_s`` is how long a stop waits for that proof before it gives up and says what is left.
     """
 
     def __init__(
@@ -105,6 +101,7 @@ class Engine:
         max_adding: int = 1_000,
         effect_timeout_s: float = 10.0,
         on_stop: str = "freeze",
+        stop_timeout_s: float = 60.0,
         who: str = "runner",
     ) -> None:
         if config.store.configured != (store is not None):
@@ -113,6 +110,8 @@ class Engine:
             )
         if on_stop not in ("freeze", "hand_over"):
             raise ConfigRefused(f"on_stop: {on_stop!r}; expected 'freeze' or 'hand_over'")
+        if max_adding < 1 or effect_timeout_s <= 0 or stop_timeout_s <= 0:
+            raise ConfigRefused("max_adding, effect_timeout_s, stop_timeout_s: each must be above 0")
         self.core: Core = EMPTY
         self.config = config
         self.clock: Clock = clock or WallClock()
@@ -120,21 +119,20 @@ class Engine:
         self._journal_path = Path(journal) if journal is not None else None
         self._journal: Journal | None = None
         self._disk: Disk = disk or RealDisk()
-        others: list[Performer[Event]] = [
-            store or _NoStore(self.clock.now_ns), metrics or Metrics(config.symbols), people or People(),
-        ]  # fmt: skip
-        self._routes: Mapping[type[Effect], Performer[Event]] = route([venue, *others, _Timers()])
+        performers = [venue, store or NoStore(self.clock.now_ns), metrics or Metrics(config.symbols), people or People(), TimersApart()]
+        self._hands = Hands(route(performers), effect_timeout_s, self.clock.now_ns, self._receive, self._may_send)
         self._observer, self._who = observer, who
-        self._max_adding, self._timeout_s, self._on_stop = max_adding, effect_timeout_s, on_stop
+        self._max_adding, self._timeout_s = max_adding, effect_timeout_s
+        self._on_stop, self._stop_timeout_s = on_stop, stop_timeout_s
         self._inbox: deque[Event] = deque()
-        self._held: list[Effect] = []
-        self._adding = 0
-        self._tasks: dict[asyncio.Task[None], None] = {}
-        self._timers: dict[tuple[int, int], asyncio.TimerHandle] = {}
-        self._waiters: list[_Waiter] = []
+        self._held: dict[EffectId, Effect] = {}
+        self._waiters = Waiters()
         self._reports: list[list[SweepReport]] = []
+        self._refusals: dict[EffectId, tuple[str, str]] = {}
         self._commit_task: asyncio.Task[None] | None = None
-        self._flush_due = self._busy = self._running = self._draining = False
+        self._stop_task: asyncio.Task[None] | None = None
+        self._flush_due = self._busy = False
+        self._started = self._connected = self._running = self._closed = False
         self._broken: BaseException | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -142,24 +140,38 @@ class Engine:
     async def start(self) -> None:
         """Open or continue the journal, recover, read what the account holds; return when commands are accepted.
 
-        Raises what opening the journal raises: a log that is broken, of another session, or locked by another process.
+        Raises ConfigRefused, and what opening the journal raises: a log that is broken, of another session, or locked by another
+        process. It waits for the venue's answers for as long as they take; whoever cancels it leaves nothing running.
         """
+        if self._started:
+            raise CommandRejected("already_started", "a Runner runs once; to go on, make a new one with the same journal")
+        self._started = True
         self._loop = asyncio.get_running_loop()
-        if self._journal_path is not None:
-            await self._open_journal(str(self._journal_path))
+        try:
+            if self._journal_path is not None:
+                await self._open_journal(str(self._journal_path))
+            self._connect()
+            await self._until(lambda: self.core.desk is not None and self.core.desk.opened and self.core.desk.stock is None)
+        except BaseException:
+            with contextlib.suppress(JournalFailed):
+                await self._close()
+            raise
+
+    def _connect(self) -> None:
+        """Begin, or begin again; what a port reports while it connects comes after that record."""
+        at_ns = self.clock.now_ns()
         continued = self.core.desk is not None
-        self._running = True
-        self._venue.connect(self._receive, self.clock.now_ns, self._may_send)
+        self._inbox.append(Restarted(at_ns, self.config, self._who) if continued else Started(at_ns, self.config))
+        self._running = self._connected = self._busy = True
+        self._venue.connect(self._reported, self.clock.now_ns, self._may_send)
         if self._store is not None:
             self._store.connect(self.clock.now_ns, self._who)
-        at_ns = self.clock.now_ns()
-        first: Event = Restarted(at_ns, self.config, self._who) if continued else Started(at_ns, self.config)
-        effects = self._feed(first)
+        effects = self._work()
+        if effects is None:
+            raise self._stopped()
         for effect in effects:
             if isinstance(effect, Rejected):
-                await self._close()
                 raise ConfigRefused(f"{effect.code}: {effect.reason}")
-        await self._until(lambda: self.core.desk is not None and self.core.desk.opened and self.core.desk.stock is None)
 
     async def _open_journal(self, path: str) -> None:
         """A new log, or the continuation of the one that is there: then its session tag is ours, since its orders are."""
@@ -172,76 +184,119 @@ class Engine:
             self.config = attrs.evolve(self.config, session=self.core.desk.config.session)
 
     async def stop(self) -> None:
-        """Place nothing more; freeze and prove the book empty, or hand the orders over; seal the journal."""
-        if not self._running:
+        """Place nothing more; freeze and prove the book empty, or hand the orders over; seal the journal.
+
+        Raises StoppedUnproven, when all is closed, if the proof did not come within ``stop_timeout_s``, and JournalFailed if the log's
+        end is not on disk. Called twice, both wait for the same stop; a cancelled call does not interrupt it.
+        """
+        if not self._started:
             return
-        self._feed(Stopping(self.clock.now_ns(), self._on_stop == "freeze", self._who))
-        if self._on_stop == "freeze":
-            await self._until(lambda: self.proven(""))
+        if self._stop_task is None:
+            self._stop_task = self._loop.create_task(self._stop())
+        await asyncio.shield(self._stop_task)
+
+    async def _stop(self) -> None:
+        unproven = ""
+        if self._running:
+            self._feed(Stopping(self.clock.now_ns(), self._on_stop == "freeze", self._who))
+        if not self._closed and self._on_stop == "freeze":
+            unproven = await self._prove()
         await self._drain()
         await self._close()
+        if unproven:
+            raise StoppedUnproven("unproven", unproven)
+
+    async def _prove(self) -> str:
+        """Wait for the proof; "", or why there is none and what is left."""
+        try:
+            async with asyncio.timeout(self._stop_timeout_s):
+                await self._until(self.proven)
+        except TimeoutError:
+            why = f"no proof within {self._stop_timeout_s:g} s"
+        except RunnerStopped as stopped:
+            why = stopped.reason
+        else:
+            return ""
+        left = f"{len(self.core.orders)} order(s) of ours may be open at the venue"
+        return f"{why}; {left}. Look there; started again with the same journal, haltcore goes on cancelling"
 
     async def _drain(self) -> None:
         """Let what is under way come to its outcome; no timer begins anything new."""
-        self._draining = True
-        for handle in self._timers.values():
-            handle.cancel()
+        self._hands.no_more_timers()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timeout_s):
-                while self._tasks or self._held:
+                while self._hands.tasks or (self._commit_task is not None and not self._commit_task.done()):
                     await asyncio.sleep(0.001)
 
     async def _close(self) -> None:
-        self._running = False
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._commit_task is not None:
-            await self._commit_task
-        self._fail_waiters(RunnerStopped("stopped", "the runner has stopped"))
-        await self._venue.close()
-        if self._store is not None:
-            await self._store.close()
-        if self._journal is not None:
+        """End everything, each part within the effects' time-out. Raises JournalFailed."""
+        if self._closed:
+            return
+        self._closed, self._running = True, False
+        if work := self._let_go():
+            await asyncio.wait(work, timeout=self._timeout_s)
+        self._waiters.fail(lambda: self._stopped(waited=True))
+        for port in (self._venue, self._store) if self._connected else ():
             try:
+                async with asyncio.timeout(self._timeout_s):
+                    await (port.close() if port is not None else asyncio.sleep(0))
+            except Exception:
+                _LOG.exception("%s could not be closed", type(port).__name__)
+        if self._journal is None:
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
                 await self._journal.close(seal=True)
-            except JournalFailed as failure:
-                self._journal_failed(failure)
+        except TimeoutError:
+            raise self._hung() from None
+
+    def _let_go(self) -> list["asyncio.Task[None]"]:
+        """Cancel every timer and task; the tasks."""
+        work = [*self._hands.tasks, *([self._commit_task] if self._commit_task is not None else [])]
+        self._hands.no_more_timers()
+        for task in work:
+            task.cancel()
+        return work
 
     def abandon(self) -> None:
         """Let go of everything at once and say nothing, as a process that is killed does. For simulation and tests."""
         self._running = False
-        for handle in self._timers.values():
-            handle.cancel()
-        for task in (*self._tasks, *([self._commit_task] if self._commit_task else [])):
-            task.cancel()
-        for _, future in self._waiters:
-            future.cancel()
+        self._let_go()
+        self._waiters.forget()
 
     # --- the one path of an event -----------------------------------------------------------------------------------
 
+    def _reported(self, event: Event) -> None:
+        """A report from outside. Answers to effects come from ``perform`` alone; one that is emitted would be a second one."""
+        if not hasattr(event, "effect"):
+            self._receive(event)
+
     def _receive(self, event: Event) -> None:
-        """A report from outside."""
         if self._running:
             self._feed(event)
 
-    def _feed(self, event: Event) -> tuple[Effect, ...]:
-        """Step over an event and everything that it brings about at once; the effects of this event's own record."""
+    def _feed(self, event: Event) -> tuple[Effect, ...] | None:
+        """Step over an event and everything that it brings about at once; the effects of this event's own record.
+
+        None when there is no such record: haltcore failed over the event, or the event waits behind the one that is being stepped over.
+        """
         self._inbox.append(event)
-        if self._busy:
-            return ()
-        first: tuple[Effect, ...] | None = None
+        return None if self._busy else self._work()
+
+    def _work(self) -> tuple[Effect, ...] | None:
         self._busy = True
         try:
+            first = self._record(self._inbox.popleft())
             while self._inbox:
-                effects = self._record(self._inbox.popleft())
-                first = effects if first is None else first
+                self._record(self._inbox.popleft())
         finally:
             self._busy = False
-        self._wake()
-        return first or ()
+        self._waiters.wake()
+        return first
 
-    def _record(self, event: Event) -> tuple[Effect, ...]:
+    def _record(self, event: Event) -> tuple[Effect, ...] | None:
+        if self._broken is not None:
+            return None
         before = self.core
         try:
             after, effects = step(before, event)
@@ -249,37 +304,47 @@ class Engine:
         except Exception as bug:
             # Totality is a promise of ours; when it is broken, the only safe state is frozen.
             self._bug(event, f"step raised {type(bug).__name__}: {bug}", bug)
-            return ()
+            return None
         self.core = after
         if self._journal is not None and self._journal.failed is None:
             self._write_down(self._journal, event, effects)
-        for effect in effects:
-            if isinstance(effect, SweepReport):
-                for reports in self._reports:
-                    reports.append(effect)
-        if self._observer is not None:
-            self._observer(event, after, effects)
+        self._tell_listeners(event, effects)
         self._dispatch(effects)
+        if self._held and any(isinstance(effect, ModeChanged) for effect in effects):
+            self._refuse_held()
         if faults:
             self._bug(event, "; ".join(faults), None)
         return effects
 
     def _write_down(self, journal: Journal, event: Event, effects: tuple[Effect, ...]) -> None:
-        if not journal.append(event, effects, self.core) and journal.failed is not None:
+        if journal.append(event, effects, self.core):
+            self._schedule_flush()
+        elif journal.failed is not None:
             self._journal_failed(journal.failed)
-            return
-        if journal.rotation_due:
-            journal.rotate(self.core)
-        self._schedule_flush()
+
+    def _tell_listeners(self, event: Event, effects: tuple[Effect, ...]) -> None:
+        """Keep what calls of the bot wait for; show the record to the observer, who can do no harm."""
+        if isinstance(event, Outcome) and event.effect in self._refusals and event.kind in (OutcomeKind.REFUSED, OutcomeKind.UNAVAILABLE):
+            self._refusals[event.effect] = event.code, event.text
+        for effect in effects:
+            if isinstance(effect, SweepReport):
+                for reports in self._reports:
+                    reports.append(effect)
+        if self._observer is not None:
+            try:
+                self._observer(event, self.core, effects)
+            except Exception:
+                _LOG.exception("the observer raised over record %d", self.core.seq)
 
     def _bug(self, event: Event, text: str, bug: BaseException | None) -> None:
         """An own bug: freeze once. If even the freeze fails, whoever waits is told, and nothing more is sent."""
+        _LOG.critical("haltcore failed over %s after record %d: %s", type(event).__name__, self.core.seq, text)
         if isinstance(event, Freeze) and event.trigger is Trigger.INVARIANT and bug is not None:
             self._broken = bug
             self._running = False
-            self._fail_waiters(bug)
-            return
-        if self.core.desk is not None and 0 not in frozen_scopes(self.core.desk):
+            self._let_go()
+            self._waiters.fail(lambda: self._stopped(waited=True))
+        elif self.core.desk is not None and ACCOUNT not in frozen_scopes(self.core.desk):
             self._inbox.append(Freeze(self.clock.now_ns(), "", Trigger.INVARIANT, text[:500], "haltcore"))
 
     # --- carrying out -----------------------------------------------------------------------------------------------
@@ -290,62 +355,16 @@ class Engine:
             if effect.part is Part.ANSWER or effect.part is Part.PEOPLE:
                 continue
             if isinstance(effect, SetTimer):
-                self._set_timer(effect)
-            elif effect.risk is not Risk.ADDS_RISK:
-                self._spawn(self._perform(effect))
-            elif self._journal is not None:
-                self._adding += 1
-                self._held.append(effect)
+                self._hands.set_timer(effect)
+                continue
+            self._hands.take(effect)
+            if effect.risk is Risk.ADDS_RISK and self._journal is not None:
+                self._held[effect.id] = effect
                 self._schedule_commit()
             else:
-                self._adding += 1
-                self._spawn(self._perform(effect))
+                self._hands.begin(effect)
         if said:
-            self._spawn(self._tell(said))
-
-    async def _tell(self, said: list[Effect]) -> None:
-        """Words to people, in order, in one task; their performers never raise."""
-        for effect in said:
-            await self._routes[type(effect)].perform(effect)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks[task] = None
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
-
-    def _set_timer(self, effect: SetTimer) -> None:
-        if self._draining:
-            return
-        delay_s = max(0, effect.due_ns - self.clock.now_ns()) / 1e9
-        self._timers[effect.id] = self._loop.call_later(delay_s, self._fire, effect.id, effect.purpose, effect.key)
-
-    def _fire(self, effect_id: tuple[int, int], purpose: Purpose, key: int) -> None:
-        del self._timers[effect_id]
-        if self._running:
-            self._feed(TimerFired(self.clock.now_ns(), effect_id, purpose, key))
-
-    async def _perform(self, effect: Effect) -> None:
-        """Carry one effect out, and feed what came of it: its evidence, and exactly one outcome."""
-        events: list[Event] = []
-        owes = owes_outcome(effect)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                events = list(await self._routes[type(effect)].perform(effect))
-            if owes and (not events or getattr(events[-1], "effect", None) != effect.id):
-                events.append(self._failed(effect, OutcomeKind.IN_DOUBT, "no_outcome", "the performer gave no outcome"))
-        except TimeoutError:
-            if owes:
-                events = [self._failed(effect, OutcomeKind.IN_DOUBT, "timeout", f"no answer within {self._timeout_s:g} s")]
-        except Exception as error:
-            if owes:
-                events = [self._failed(effect, OutcomeKind.IN_DOUBT, "performer_raised", type(error).__name__)]
-        if effect.risk is Risk.ADDS_RISK:
-            self._adding -= 1
-        for event in events:
-            self._receive(event)
-
-    def _failed(self, effect: Effect, kind: OutcomeKind, code: str, text: str) -> Event:
-        return failed(effect, self.clock.now_ns(), kind, code, text)
+            self._hands.tell(said)
 
     def _may_send(self, effect: Effect) -> str:
         """The last check, at the instant before bytes leave."""
@@ -371,6 +390,11 @@ class Engine:
             self._journal.flush()
         except JournalFailed as failure:
             self._journal_failed(failure)
+            return
+        # A snapshot takes time: it must not stand between a freeze and its cancels.
+        if self._journal.rotation_due and self.core.desk is not None and self.core.desk.sweep is None:
+            self._journal.rotate(self.core)
+            self._schedule_commit()
 
     def _schedule_commit(self) -> None:
         if self._commit_task is None or self._commit_task.done():
@@ -378,26 +402,43 @@ class Engine:
 
     async def _commit(self) -> None:
         """Confirm the records on disk, then let go of the effects that waited for it; as long as there are any."""
-        while self._held and self._running:
-            ready, self._held = self._held, []
-            journal = self._journal
+        while self._running and self._journal is not None:
+            ready = list(self._held.values())
             try:
-                if journal is not None:
-                    await journal.commit()
-            except JournalFailed as failure:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._journal.commit()
+            except (TimeoutError, JournalFailed) as error:
+                failure = error if isinstance(error, JournalFailed) else self._hung()
                 for effect in ready:
-                    self._adding -= 1
-                    self._receive(self._failed(effect, OutcomeKind.REFUSED, failure.code, "not sent: its record is not on disk"))
+                    self._refuse(effect, failure.code, "not sent: its record is not on disk")
                 self._journal_failed(failure)
-                continue
             for effect in ready:
-                self._spawn(self._perform(effect))
+                if self._held.pop(effect.id, None) is not None:
+                    self._hands.begin(effect)
+            if not self._held:
+                return
+
+    def _refuse_held(self) -> None:
+        """The mode has changed: what waits for the disk and may not leave any more is refused now, however slow the disk is."""
+        for effect in list(self._held.values()):
+            code = self._may_send(effect)
+            if code:
+                self._refuse(effect, code, "held back before it was sent")
+
+    def _refuse(self, effect: Effect, code: str, text: str) -> None:
+        if self._held.pop(effect.id, None) is not None:
+            self._hands.refuse(effect, code, text)
+
+    def _hung(self) -> JournalFailed:
+        return JournalFailed("hung", f"{self._journal_path}: the disk did not confirm within {self._timeout_s:g} s. Look after the disk")
 
     def _journal_failed(self, failure: JournalFailed) -> None:
         """No record, no risk: freeze, and keep cancelling without a journal."""
         desk = self.core.desk
-        if self._running and desk is not None and 0 not in frozen_scopes(desk):
+        if self._running and desk is not None and ACCOUNT not in frozen_scopes(desk):
             self._feed(Freeze(self.clock.now_ns(), "", Trigger.JOURNAL, f"{failure.code}: {failure}"[:500], "haltcore"))
+        else:
+            _LOG.critical("the journal failed: %s", failure)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
@@ -407,76 +448,24 @@ class Engine:
         if value:
             return value
         if not self._running:
-            raise self._broken or RunnerStopped("stopped", _UNREPORTED)
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiters.append((answer, future))
-        return await future
+            raise self._stopped()
+        return await self._waiters.until(answer)
 
-    def _wake(self) -> None:
-        if not self._waiters:
-            return
-        still = []
-        for answer, future in self._waiters:
-            if future.done():
-                continue
-            value = answer()
-            if value:
-                future.set_result(value)
-            else:
-                still.append((answer, future))
-        self._waiters = still
-
-    def _fail_waiters(self, error: BaseException) -> None:
-        waiters, self._waiters = self._waiters, []
-        for _, future in waiters:
-            if not future.done():
-                future.set_exception(error)
-
-    def _command(self, event: Event) -> tuple[Effect, ...]:
-        if not self._running:
-            raise self._broken or RunnerStopped("stopped", _UNREPORTED)
-        effects = self._feed(event)
-        for effect in effects:
-            if isinstance(effect, Denied):
-                raise OrderDenied(effect.code, effect.reason)
-            if isinstance(effect, Rejected):
-                raise CommandRejected(effect.code, effect.reason)
-        return effects
-
-    def status(self) -> Status:
-        """One screen about the runner."""
-        desk, journal = self.core.desk, self._journal
-        modes = {}
-        if desk is not None:
-            scopes = sorted(desk.controls.items())
-            modes = {scope_symbol(desk, key): control.mode for key, control in scopes if control.mode is not Mode.ACTIVE}
-        unknown = sum(book.unknown_buy + book.unknown_sell for book in self.core.books.values())
-        return Status(
-            modes, len(self.core.orders), self._adding, unknown, self.core.seq, str(self._journal_path or ""),
-            str(journal.failed) if journal is not None and journal.failed is not None else "",
-        )  # fmt: skip
+    def _stopped(self, waited: bool = False) -> RunnerStopped:
+        """Why nothing is done. To whoever waited for what is under way: it is not known what came of it."""
+        if self._broken is not None:
+            stopped = RunnerStopped("broken", f"haltcore failed and has stopped itself ({type(self._broken).__name__}: {self._broken})")
+            stopped.__cause__ = self._broken
+        elif self._started:
+            stopped = RunnerStopped("stopped", "the runner has stopped; to go on, make a new one with the same journal")
+        else:
+            stopped = RunnerStopped("not_started", "the runner does not run; start it with `async with Runner(...)`")
+        stopped.executed = None if waited else False
+        return stopped
 
     def proven(self, symbol: str = "") -> bool:
         """Whether the scope (the account, by default) is frozen and proven empty."""
-        return self.status().modes.get(symbol) is Mode.FROZEN
-
-
-class _NoStore:
-    """One process, no store: nothing is asked of it, and if something were, it would certainly not be applied."""
-
-    serves: Sequence[type[Effect]] = tuple(kind for kind in EFFECT_CLASSES if kind.part is Part.STORE)
-
-    def __init__(self, now_ns: NowNs) -> None:
-        self._now_ns = now_ns
-
-    async def perform(self, effect: Effect) -> Sequence[Event]:
-        return (failed(effect, self._now_ns(), OutcomeKind.UNAVAILABLE, "no_store"),)
-
-
-class _Timers:
-    """Stands in the routing table for the timers, which the runner sets itself."""
-
-    serves: Sequence[type[Effect]] = (SetTimer,)
-
-    async def perform(self, effect: Effect) -> Sequence[Event]:
-        raise AssertionError(f"{effect} is set by the runner")
+        desk = self.core.desk
+        scope = scope_of(desk, symbol) if desk is not None else None
+        control = desk.controls.get(scope) if desk is not None and scope is not None else None
+        return control is not None and control.mode is Mode.FROZEN

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from attrs import frozen
 
-from ..effects import Cancel, CancelAll, CancelBatch, Denied, Effect, Mode, ModeChanged, Place, Rejected, order_key
+from ..effects import Cancel, CancelAll, CancelBatch, Denied, Effect, Mode, ModeChanged, Place, Rejected, is_session_tag, order_key
 from ..effects.ids import TAG_LENGTH
 from ..fsm.commands import explain
 from ..fsm.core import ACCOUNT, Core, scope_symbol
@@ -85,7 +85,7 @@ def key_of(text: str) -> int:
     """The key of an order that a person named by client id or by key; 0 when it is neither."""
     if text.isascii() and text.isdigit() and len(text) <= 10:
         return int(text)
-    return order_key(text[:TAG_LENGTH], text)
+    return order_key(text[:TAG_LENGTH], text) if is_session_tag(text[:TAG_LENGTH]) else 0
 
 
 # --- one order ------------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def order_sentence(case: Case, name: str, key: int) -> str:
         return f"Order {name} never was: {_refusal(end)} (record {end.n})."
     if last.ended is Ended.EXPIRED:
         return f"Order {name} ended by its own terms in record {end.n}{filled}."
-    return f"Order {name} was cancelled {_cause(case, end, key, name)}; the evidence is record {end.n}{filled}."
+    return f"Order {name} was cancelled {_cause(case, key, name)}; the evidence is record {end.n}{filled}."
 
 
 def _ends(moment: Moment, key: int) -> bool:
@@ -168,29 +168,30 @@ def _refusal(end: Moment) -> str:
 _STOPPED = ("frozen_at_send", "stale_epoch", "stopped", "journal_failed")
 
 
-def _cause(case: Case, end: Moment, key: int, name: str) -> str:
-    """Who cancelled it: the last cancel that went out before the evidence."""
+def _cause(case: Case, key: int, name: str) -> str:
+    """Who cancelled it: the last cancel that went out."""
     for moment in reversed(case.moments):
-        if moment.n > end.n or not any(isinstance(e, _CANCELS) and _about(moment, e, name, key) for e in moment.effects):
+        if not any(isinstance(e, _CANCELS) and _about(moment, e, name, key) for e in moment.effects):
             continue
-        freeze = freeze_behind(moment)
+        order = moment.after.order(key)
+        freeze = freeze_behind(moment, order.spec.symbol) if order is not None else ""
         if isinstance(moment.event, CancelOrder):
             return f"by the strategy's own cancel of record {moment.n}"
         return f"by {freeze}" if freeze else f"by the cancel of record {moment.n}, which had been asked for before"
     return "at the venue, without a cancel of ours"
 
 
-def freeze_behind(moment: Moment) -> str:
-    """The freeze that is being carried out at that moment, in words; empty for none."""
+def freeze_behind(moment: Moment, symbol: str) -> str:
+    """The freeze of the account or this symbol that is being carried out at that moment, in words; empty for none."""
     desk = moment.after.desk
     if desk is None:
         return ""
     for scope, control in sorted(desk.controls.items()):
-        if control.mode is not Mode.FREEZING:
+        frozen = scope_symbol(desk, scope)
+        if control.mode is not Mode.FREEZING or (scope != ACCOUNT and frozen != symbol):
             continue
-        symbol = scope_symbol(desk, scope)
-        record = next((f for f in desk.freezes if f.symbol == symbol and f.at_ns == control.since_ns), None)
-        where = f" of {symbol}" if scope != ACCOUNT else ""
+        record = next((f for f in desk.freezes if f.symbol == frozen and f.at_ns == control.since_ns), None)
+        where = f" of {frozen}" if frozen else ""
         number = f" of record {record.record}" if record is not None else ""
         return f"the freeze{where}{number} ({control.trigger.value}: {control.reason})"
     return ""
@@ -338,7 +339,7 @@ def _cancel_sentence(moment: Moment, effect: Cancel | CancelBatch | CancelAll) -
     what = {Cancel: "The cancel", CancelBatch: "The batch cancel", CancelAll: "The cancel-all"}[type(effect)]
     if isinstance(moment.event, CancelOrder):
         return f"{what} was sent because the strategy asked for it in this record."
-    freeze, desk = freeze_behind(moment), moment.after.desk
+    freeze, desk = freeze_behind(moment, effect.symbol), moment.after.desk
     if freeze and desk is not None and desk.sweep is not None:
         return f"{what} was sent in round {desk.sweep.rounds} of the sweep, by {freeze}."
     return f"{what} was sent because the order had been asked to go and was still there."

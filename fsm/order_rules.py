@@ -136,12 +136,9 @@ def _end(o: Order, ended: Ended, accepted: bool) -> Order:
 
 
 def _resized(o: Order, qty: Qty, price: Price | None, venue_id: str) -> Order:
-    """The order as replaced. Below what is filled, the filled quantity is the order's (FIX: then it is Filled).
-
-    A question that is under way may have been answered before the change, so it no longer counts as asked at any time.
-    """
+    """The order as replaced. Below what is filled, the filled quantity is the order's (FIX: then it is Filled)."""
     r = o.requests
-    requests = attrs.evolve(r, place=None, replace=None, asked_ns=0, attempt=0, not_found=0)
+    requests = attrs.evolve(r, place=None, replace=None, attempt=0, not_found=0)
     reserve = price if price is not None else o.reserve
     size = max(qty, o.cum_qty)
     return Order(o.key, o.spec, venue_id or o.venue_id, size, price, reserve, True, o.triggered, o.halt, o.ended, o.fills, requests)
@@ -172,6 +169,16 @@ def _fill_notes(before: Order, after: Order) -> Notes:
         return _NONE
     notes: Notes = (Note.LATE_FILL,) if before.ended is not _NO else _NONE
     return (*notes, Note.OVERFILL) if after.cum_qty > after.qty else notes
+
+
+def _overtaken(o: Order) -> Change:
+    """A change that takes something back, such as a smaller size or a void trade, may be younger than the answer to a question that is
+    under way. That answer would undo it; so the question is forgotten and put anew."""
+    r = o.requests
+    if r.query is None:
+        return o, _NONE
+    requests = attrs.evolve(r, query=None, asked_ns=0)
+    return with_requests(o, requests), (Note.ASK,)
 
 
 def _wanted(o: Order) -> Notes:
@@ -284,13 +291,13 @@ def replaced(o: Order, e: OrderReplaced, t: Times) -> Change:
         return o, (Note.INVALID,)
     pending = o.requests.replace
     if pending is not None and pending.qty == e.qty and pending.price == e.price:
-        after = _resized(o, e.qty, e.price, e.venue_id)
-        return after, _wanted(after)
+        after, notes = _overtaken(_resized(o, e.qty, e.price, e.venue_id))
+        return after, (*notes, *_wanted(after))
     if e.qty == o.qty and e.price == o.price:
         return o, (Note.DUPLICATE,)
     r = o.requests
     worst = Replacement(None, Qty(max(e.qty, pending.qty if pending else 0)), _worse(e.price, pending.price if pending else None))
-    requests = attrs.evolve(r, place=None, replace=worst)
+    requests = attrs.evolve(r, place=None, replace=worst, query=None)
     return in_doubt(with_requests(_alive(o, e.venue_id), requests), t.now_ns), (Note.CONTRADICTION, Note.ASK)
 
 
@@ -332,10 +339,15 @@ def bust(o: Order, e: TradeBusted, t: Times) -> Change:
         return o, (Note.DUPLICATE,)
     if known is None:
         trades = f.trades.set(e.trade_id, Trade(Qty(0), Price(0), True))
-        return _with_fills(o, Fills(f.traded, f.traded_cost, f.reported, f.reported_cost, trades)), (Note.UNKNOWN_TRADE,)
+        if f.reported > f.traded and o.ended is _NO:
+            # The venue's total may hold it, and how much of it is not said: only the trades count until the venue has been asked.
+            after, _ = _overtaken(_with_fills(o, Fills(f.traded, f.traded_cost, Qty(0), Notional(0), trades)))
+            return after, (Note.UNKNOWN_TRADE, Note.ASK)
+        after, notes = _overtaken(_with_fills(o, Fills(f.traded, f.traded_cost, f.reported, f.reported_cost, trades)))
+        return after, (Note.UNKNOWN_TRADE, *notes)
     trades = f.trades.set(e.trade_id, Trade(Qty(0), known.price, True))
-    after = _with_fills(o, _moved(f, -known.qty, -known.qty * known.price, trades))
-    return after, _reopened(o, after)
+    after, notes = _overtaken(_with_fills(o, _moved(f, -known.qty, -known.qty * known.price, trades)))
+    return after, notes or _reopened(o, after)
 
 
 def correct(o: Order, e: TradeCorrected, t: Times) -> Change:
@@ -351,8 +363,8 @@ def correct(o: Order, e: TradeCorrected, t: Times) -> Change:
         fills = Fills(Qty(f.traded + e.qty), Notional(f.traded_cost + e.qty * e.price), f.reported, f.reported_cost, trades)
         after = _with_fills(o if o.accepted else _alive(o, ""), fills)
         return after, (Note.UNKNOWN_TRADE, *_fill_notes(o, after))
-    after = _with_fills(o, _moved(f, e.qty - known.qty, e.qty * e.price - known.qty * known.price, trades))
-    return after, (*_fill_notes(o, after), *_reopened(o, after))
+    after, notes = _overtaken(_with_fills(o, _moved(f, e.qty - known.qty, e.qty * e.price - known.qty * known.price, trades)))
+    return after, (*_fill_notes(o, after), *(notes or _reopened(o, after)))
 
 
 def _reopened(before: Order, after: Order) -> Notes:
@@ -449,27 +461,23 @@ def listed(o: Order, row: OrderRow, t: Times) -> Change:
 
 
 def found_open(o: Order, row: OrderRow, t: Times) -> Change:
-    """Asked for and open: doubts about place and cancel are settled; a replace only once it has shown or can no longer arrive.
-
-    An answer that a change has overtaken (``asked_ns`` is 0) may show the order as it was before: of its size it says nothing.
-    """
+    """Asked for and open: doubts about place and cancel are settled; a replace only once it has shown or can no longer arrive."""
     r = o.requests
     pending = r.replace
     after = _in_book(_reported(o, row.cum_qty, row.avg_price), row)
     notes = _fill_notes(o, after)
     price = row.price if row.price is not None and row.price > 0 else o.price  # a venue that does not say has not changed it
     differs = row.qty > 0 and (row.qty != o.qty or price != o.price) and o.spec.type is not OrdType.MARKET
-    overtaken = r.asked_ns == 0
-    landed = pending is None or (not overtaken and row.qty == pending.qty and row.price == pending.price)
+    landed = pending is None or (row.qty == pending.qty and row.price == pending.price)
     left = pending is not None and pending.effect is None and r.doubt_ns != 0
     settled = landed or (left and r.asked_ns >= r.doubt_ns + t.expiry_ns)
-    if r.doubt_ns and (not settled or (overtaken and differs)):
+    if r.doubt_ns and not settled:
         requests = attrs.evolve(r, place=None, cancel=None, replace=pending, query=None, asked_ns=0, attempt=r.attempt + 1, not_found=0)
         return with_requests(_alive(after, row.venue_id), requests), (*notes, Note.RETRY)
     keep = pending if not settled else None
     requests = attrs.evolve(r, place=None, cancel=None, replace=keep, query=None, asked_ns=0, doubt_ns=0, not_found=0)
     after = with_requests(_alive(after, row.venue_id), requests)
-    if keep is None and differs and not overtaken:
+    if keep is None and differs:
         after = _resized(after, row.qty, price, row.venue_id)
     return after, (*notes, Note.RETRY) if r.cancel_wanted else notes
 
@@ -573,41 +581,41 @@ def restart(o: Order, e: object, t: Times) -> Change:
 
 #: One row per kind of report, one column per phase. Generated into ``spec/tables.md``.
 TABLE: dict[str, tuple[Rule, Rule, Rule, Rule, Rule, Rule, Rule]] = {
-    #                        PENDING_NEW         UNKNOWN             WORKING             FILLED         CANCELLED      EXPIRED        REJECTED
-    "accepted":             (accept,             accept,             accept_again,       accept_again,  stale,         stale,         resurrect),
-    "rejected":             (reject,             reject,             contradict,         stale,         stale,         stale,         again),
-    "filled":               (fill,               fill,               fill,               fill,          fill,          fill,          fill_refused),
-    "cancelled":            (cancelled,          cancelled,          cancelled,          stale,         end_again,     end_again,     stale),
-    "expired":              (expired,            expired,            expired,            stale,         end_again,     end_again,     stale),
-    "halted":               (halted,             halted,             halted,             stale,         stale,         stale,         resurrect),
-    "replaced":             (replaced,           replaced,           replaced,           replaced,      stale,         stale,         resurrect),
-    "cancel_rejected":      (cancel_refused,     cancel_refused,     cancel_refused,     cancel_moot,   ignore,        ignore,        ignore),
-    "replace_rejected":     (replace_refused,    replace_refused,    replace_refused,    replace_refused,ignore,        ignore,        ignore),
-    "busted":               (bust,               bust,               bust,               bust,          bust,          bust,          bust),
-    "corrected":            (correct,            correct,            correct,            correct,       correct,       correct,       correct),
-    "place_acknowledged":   (placed,             placed,             ignore,             ignore,        ignore,        ignore,        ignore),
-    "place_refused":        (place_refused,      place_refused,      contradict,         stale,         stale,         stale,         ignore),
-    "place_unavailable":    (place_refused,      place_refused,      contradict,         stale,         stale,         stale,         ignore),
-    "place_in_doubt":       (place_doubt,        place_doubt,        ignore,             ignore,        ignore,        ignore,        ignore),
-    "cancel_acknowledged":  (expect,             expect,             expect,             ignore,        ignore,        ignore,        ignore),
-    "cancel_refused":       (cancel_refused,     cancel_refused,     cancel_refused,     cancel_moot,   ignore,        ignore,        ignore),
-    "cancel_unavailable":   (cancel_unavailable, cancel_unavailable, cancel_unavailable, cancel_moot,   ignore,        ignore,        ignore),
-    "cancel_in_doubt":      (cancel_doubt,       cancel_doubt,       cancel_doubt,       ignore,        ignore,        ignore,        ignore),
-    "replace_acknowledged": (replace_expect,     replace_expect,     replace_expect,     ignore,        ignore,        ignore,        ignore),
-    "replace_refused":      (replace_refused,    replace_refused,    replace_refused,    replace_refused,ignore,        ignore,        ignore),
-    "replace_unavailable":  (replace_refused,    replace_refused,    replace_refused,    replace_refused,ignore,        ignore,        ignore),
-    "replace_in_doubt":     (replace_doubt,      replace_doubt,      replace_doubt,      ignore,        ignore,        ignore,        ignore),
-    "listed":               (listed,             listed,             listed,             stale,         stale,         stale,         stale),
-    "found_open":           (found_open,         found_open,         found_open,         found_late,    found_late,    found_late,    found_alive),
-    "found_filled":         (found_filled,       found_filled,       found_filled,       found_late,    found_late,    found_late,    found_late),
-    "found_cancelled":      (found_cancelled,    found_cancelled,    found_cancelled,    found_late,    found_late,    found_late,    found_late),
-    "found_expired":        (found_expired,      found_expired,      found_expired,      found_late,    found_late,    found_late,    found_late),
-    "found_rejected":       (found_rejected,     found_rejected,     found_rejected,     found_late,    found_late,    found_late,    found_late),
-    "not_found":            (not_found,          not_found,          not_found,          ignore,        ignore,        ignore,        ignore),
-    "unanswered":           (unanswered,         unanswered,         unanswered,         ignore,        ignore,        ignore,        ignore),
-    "want_cancel":          (want_cancel,        want_cancel,        want_cancel,        refuse,        refuse,        refuse,        refuse),
-    "want_replace":         (refuse,             refuse,             want_replace,       refuse,        refuse,        refuse,        refuse),
-    "restart":              (restart,            restart,            restart,            ignore,        ignore,        ignore,        ignore),
+    #                        PENDING_NEW         UNKNOWN             WORKING             FILLED           CANCELLED      EXPIRED        REJECTED
+    "accepted":             (accept,             accept,             accept_again,       accept_again,    stale,         stale,         resurrect),
+    "rejected":             (reject,             reject,             contradict,         stale,           stale,         stale,         again),
+    "filled":               (fill,               fill,               fill,               fill,            fill,          fill,          fill_refused),
+    "cancelled":            (cancelled,          cancelled,          cancelled,          stale,           end_again,     end_again,     stale),
+    "expired":              (expired,            expired,            expired,            stale,           end_again,     end_again,     stale),
+    "halted":               (halted,             halted,             halted,             stale,           stale,         stale,         resurrect),
+    "replaced":             (replaced,           replaced,           replaced,           replaced,        stale,         stale,         resurrect),
+    "cancel_rejected":      (cancel_refused,     cancel_refused,     cancel_refused,     cancel_moot,     ignore,        ignore,        ignore),
+    "replace_rejected":     (replace_refused,    replace_refused,    replace_refused,    replace_refused, ignore,        ignore,        ignore),
+    "busted":               (bust,               bust,               bust,               bust,            bust,          bust,          bust),
+    "corrected":            (correct,            correct,            correct,            correct,         correct,       correct,       correct),
+    "place_acknowledged":   (placed,             placed,             ignore,             ignore,          ignore,        ignore,        ignore),
+    "place_refused":        (place_refused,      place_refused,      contradict,         stale,           stale,         stale,         ignore),
+    "place_unavailable":    (place_refused,      place_refused,      contradict,         stale,           stale,         stale,         ignore),
+    "place_in_doubt":       (place_doubt,        place_doubt,        ignore,             ignore,          ignore,        ignore,        ignore),
+    "cancel_acknowledged":  (expect,             expect,             expect,             ignore,          ignore,        ignore,        ignore),
+    "cancel_refused":       (cancel_refused,     cancel_refused,     cancel_refused,     cancel_moot,     ignore,        ignore,        ignore),
+    "cancel_unavailable":   (cancel_unavailable, cancel_unavailable, cancel_unavailable, cancel_moot,     ignore,        ignore,        ignore),
+    "cancel_in_doubt":      (cancel_doubt,       cancel_doubt,       cancel_doubt,       ignore,          ignore,        ignore,        ignore),
+    "replace_acknowledged": (replace_expect,     replace_expect,     replace_expect,     ignore,          ignore,        ignore,        ignore),
+    "replace_refused":      (replace_refused,    replace_refused,    replace_refused,    replace_refused, ignore,        ignore,        ignore),
+    "replace_unavailable":  (replace_refused,    replace_refused,    replace_refused,    replace_refused, ignore,        ignore,        ignore),
+    "replace_in_doubt":     (replace_doubt,      replace_doubt,      replace_doubt,      ignore,          ignore,        ignore,        ignore),
+    "listed":               (listed,             listed,             listed,             stale,           stale,         stale,         stale),
+    "found_open":           (found_open,         found_open,         found_open,         found_late,      found_late,    found_late,    found_alive),
+    "found_filled":         (found_filled,       found_filled,       found_filled,       found_late,      found_late,    found_late,    found_late),
+    "found_cancelled":      (found_cancelled,    found_cancelled,    found_cancelled,    found_late,      found_late,    found_late,    found_late),
+    "found_expired":        (found_expired,      found_expired,      found_expired,      found_late,      found_late,    found_late,    found_late),
+    "found_rejected":       (found_rejected,     found_rejected,     found_rejected,     found_late,      found_late,    found_late,    found_late),
+    "not_found":            (not_found,          not_found,          not_found,          ignore,          ignore,        ignore,        ignore),
+    "unanswered":           (unanswered,         unanswered,         unanswered,         ignore,          ignore,        ignore,        ignore),
+    "want_cancel":          (want_cancel,        want_cancel,        want_cancel,        refuse,          refuse,        refuse,        refuse),
+    "want_replace":         (refuse,             refuse,             want_replace,       refuse,          refuse,        refuse,        refuse),
+    "restart":              (restart,            restart,            restart,            ignore,          ignore,        ignore,        ignore),
 }  # fmt: skip
 
 _EVIDENCE_KINDS: dict[type[Evidence], str] = {

@@ -100,9 +100,12 @@ def _stop_price(a: Ask) -> str:
 
 
 def _mark(a: Ask) -> str:
-    if reserve_for(a.type, a.price, a.stop_price, a.book) > 0:
+    if reserve_for(a.type, a.price, a.stop_price, a.book) <= 0:
+        return f"no mark price of {a.symbol} is known, so a market order has no worst case"
+    if a.book.mark or not a.book.position or reduces(a.side, a.add_qty, a.book):
         return ""
-    return f"no mark price of {a.symbol} is known, so a market order has no worst case"
+    # An opening position that nobody has priced would count as nothing.
+    return f"no mark price of {a.symbol} is known, so its position of {to_text(a.book.position)} has no value"
 
 
 def _session(a: Ask) -> str:
@@ -199,7 +202,7 @@ CHECKS: tuple[Check, ...] = (
     Check("store_unavailable", "the store, if configured, has answered last time", _store),
     Check("reduce_only", "in reduce-only mode the order can only reduce, all working orders counted", _reduce_only),
     Check("unknown_order_in_slot", "no order of unknown fate on the same symbol and side", _slot),
-    Check("no_mark_price", "an order without a limit has a mark price to be valued at", _mark),
+    Check("no_mark_price", "an order without a limit price, and a position it adds to, have a mark price to be valued at", _mark),
     Check("max_inventory_usd", "position and open orders of the order's side stay within the symbol's limit", _inventory),
     Check("max_total_notional", "the sum of all symbols' worst cases stays within the limit", _total),
 )

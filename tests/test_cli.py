@@ -355,14 +355,14 @@ def test_ctrl_c(tmp_path: Path) -> None:
     assert run("replay", str(tmp_path / "demo.jsonl")).exit_code == 0
 
 
-def test_a_terminal_that_knows_only_ascii(tmp_path: Path) -> None:
-    path = tmp_path / "gr\u00fc\u00dfe.jsonl"
-    result = subprocess.run(
-        [*PROGRAM, "replay", str(path)], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False, timeout=20
-    )
-    assert result.returncode == 1
-    assert b"there is no log" in result.stderr
-    assert b"Traceback" not in result.stderr
+def test_a_terminal_that_cannot_show_a_letter(tmp_path: Path) -> None:
+    path = tmp_path / "\u20ac.jsonl"
+    path.write_bytes(b"hello\n")
+    narrow = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "latin-1"}
+    result = subprocess.run([*PROGRAM, "replay", str(path)], capture_output=True, env=narrow, check=False, timeout=20)
+    assert result.returncode == 2
+    assert b"\\u20ac.jsonl, line 1" in result.stdout
+    assert result.stderr == b""
 
 
 def test_the_screen_keeps_pace_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,10 @@ from haltcore.adapters.disk import MemoryDisk
 from haltcore.adapters.journal import JournalFailed
 from haltcore.effects import ModeChanged, Place
 from haltcore.fsm.chain import Fault
-from haltcore.fsm.events import EdgeUpdate, SubmitOrder
+from haltcore.fsm.core import Core
+from haltcore.fsm.events import EdgeUpdate, Event, SubmitOrder
 from haltcore.fsm.replay import Source, entries
+from haltcore.fsm.step import step
 from haltcore.fsm.verdict import Kind
 
 PATH = "logs/demo.jsonl"
@@ -147,3 +149,15 @@ def test_a_lost_seal_shows_in_the_verdict(monkeypatch: pytest.MonkeyPatch) -> No
     assert result.verdict is not None
     assert result.exit_code == 2
     assert Fault.NOT_SEALED in result.verdict.problem
+
+
+def test_a_core_that_fails_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(core: Core, event: Event) -> Any:
+        if isinstance(event, SubmitOrder):
+            raise ZeroDivisionError
+        return step(core, event)
+
+    monkeypatch.setattr("haltcore.adapters.engine.step", failing)
+    result, _, _ = played()
+    assert result.tried.code == "internal_error"
+    assert result.exit_code == 1

@@ -300,7 +300,7 @@ def test_while_the_store_does_not_consent_it_stays_frozen(kind: LatchKind) -> No
 
 def test_with_a_store_that_fails_unfreeze_is_refused_even_by_force_and_nothing_is_placed() -> None:
     s = stored()
-    s.fire(purpose=Purpose.LATCH) if any(t.purpose is Purpose.LATCH for t in s.all(SetTimer)) else None
+    s.fire(purpose=Purpose.LATCH)
     s.latch(s.one(ReadFreeze), kind=LatchKind.UNAVAILABLE)
     s.unfreeze(force=True)
     assert s.one(Rejected).code == "store_unavailable"

@@ -27,6 +27,12 @@ RATES = (
     ("records replayed per second, full audit", "replay", "120,000"),
     ("the same with edge invariants", "replay with invariants", ""),
 )
+#: (title, figure, promise), in milliseconds.
+BOUNDS = (
+    ("freeze to the first cancel, ms, 10 open orders", "freeze (cancel) at 10", "below 1"),
+    ("freeze to the first cancel, ms, 10,000 open orders", "freeze (cancel) at 10000", "below 1"),
+    ("the same, order by order", "freeze (leave) at 10000", "below 1"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +66,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     for title, name, promise in RATES:
         if name in figures:
             write(f"{title:<58}{1e9 / figures[name]:>9,.0f}   {promise}")
+    for title, name, promise in BOUNDS:
+        if name in figures:
+            write(f"{title:<58}{figures[name] / 1e6:>9.3f}   {promise}")

@@ -1,5 +1,7 @@
 """The same order life in NautilusTrader, for comparison: four events applied to one order, one after the other."""
 
+# mypy: disable-error-code="import-not-found"
+
 from collections.abc import Callable
 from typing import Any
 

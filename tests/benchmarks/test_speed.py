@@ -5,11 +5,14 @@ one type all start from the same state and each meets another order, chosen in a
 through. Whole lives are threaded through the state as in earnest. The table at the end is made by ``conftest.py``.
 """
 
+import asyncio
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from haltcore.adapters.disk import MemoryDisk
+from haltcore.adapters.journal import Journal
 from haltcore.fsm import Core, Event, broken, step
 from haltcore.fsm.config import ForeignPolicy
 from haltcore.fsm.invariants import broken_state
@@ -107,11 +110,6 @@ def test_edge_invariants(benchmark: Any) -> None:
 
 def test_journal_append(benchmark: Any) -> None:
     """Encoding, checking, hashing and the digest at checkpoints; no disk."""
-    import asyncio
-
-    from haltcore.adapters.disk import MemoryDisk
-    from haltcore.adapters.journal import Journal
-
     steps = list(lives(BATCH // 5, 10_000))
     config = steps[0][2].desk.config  # type: ignore[union-attr]
 

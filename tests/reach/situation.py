@@ -67,7 +67,7 @@ def _order(world: World, core: Core, slot: int, order_key: int, roles: Roles) ->
     if r.replace is not None:
         replace = (_role(roles, r.replace.effect, ("replace", slot)), r.replace.qty, r.replace.price)
     # A rule compares the time of doubt with the time of asking; a future question is asked now.
-    asked = (r.asked_ns > 0, r.asked_ns > r.doubt_ns > 0) if r.query is not None else None
+    asked = (r.asked_ns > r.doubt_ns > 0) if r.query is not None else None
     doubt = min(1, world.now - r.doubt_ns) if r.doubt_ns else None
     return (
         order_key in core.orders, o.accepted, o.triggered, str(o.ended), o.qty, o.price, o.reserve, o.venue_id != "",

@@ -1,0 +1,291 @@
+"""A session places nothing before it has read the account, asks again after every gap, and follows what the store says is frozen.
+
+Method: start, restart, link loss and stop are played; the questions asked are answered, answered wrongly or not at all. One test per row of
+the timer table in ``life.py``.
+"""
+
+import pytest
+from haltcore.effects import (
+    Alert,
+    Denied,
+    FetchOpenOrders,
+    FetchPositions,
+    Mode,
+    Place,
+    PublishFreeze,
+    Purpose,
+    QueryOrder,
+    ReadFreeze,
+    Rejected,
+    SetTimer,
+    Trigger,
+    price,
+    qty,
+)
+from haltcore.fsm.config import StorePolicy, VenueTraits
+from haltcore.fsm.events import FetchedPositions, LatchKind, LatchRow, PositionRow, Positions, Stopping, VenueLink
+
+from tests.helpers import BTC, BUY, ETH, MS, Session, fetch_failed, foreign_row, row
+
+STORE = StorePolicy(configured=True)
+
+
+def down(s: Session) -> None:
+    s.feed(VenueLink(s.now, False, "lost"))
+
+
+def up(s: Session) -> None:
+    s.feed(VenueLink(s.now, True, "back"))
+
+
+# --- start ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_the_start_asks_for_lists_positions_and_latch(conditional: bool) -> None:
+    s = Session(ready=False, venue=VenueTraits(conditional=conditional), store=STORE)
+    assert [f.conditional for f in s.got(FetchOpenOrders)] == [False, True][: 1 + conditional]
+    assert len(s.got(FetchPositions)) == len(s.got(ReadFreeze)) == 1
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_nothing_is_placed_until_all_of_it_is_answered(missing: int) -> None:
+    s = Session(ready=False)
+    asked = list(s.effects)
+    late = asked.pop(missing)
+    for effect in asked:
+        s.effects = (effect,)
+        s.answer_stock()
+    s.ask()
+    assert s.one(Denied).code == "not_ready"
+    s.effects = (late,)
+    s.answer_stock()
+    assert s.submit()
+
+
+def test_a_failed_question_is_asked_again_after_a_backoff_and_all_with_it() -> None:
+    s = Session(ready=False)
+    regular, conditional = s.got(FetchOpenOrders)
+    positions = s.one(FetchPositions)
+    s.lists(regular)
+    s.list_failed(conditional)
+    s.positions(positions, PositionRow(BTC, qty(4), price(10)))
+    timer = s.one(SetTimer)
+    assert timer.purpose is Purpose.START
+    s.ask()
+    assert s.one(Denied).code == "not_ready"
+    s.fire(timer)
+    assert (len(s.got(FetchOpenOrders)), len(s.got(FetchPositions))) == (2, 1)
+    s.answer_stock(positions=(PositionRow(BTC, qty(4), price(10)),))
+    assert s.position() == qty(4)
+    assert s.submit()
+
+
+def test_failed_positions_are_not_flat() -> None:
+    s = Session(ready=False)
+    for fetch in s.got(FetchOpenOrders):
+        s.lists(fetch)
+    s.feed(Positions(s.now, (1, 2), fetch_failed()))
+    s.ask()
+    assert s.one(Denied).code == "not_ready"
+
+
+def test_opening_positions_are_taken_once_and_later_ones_compared() -> None:
+    s = Session(ready=False)
+    s.answer_stock(positions=(PositionRow(BTC, qty(4), price(10)), PositionRow("DOGEUSDT", qty(9), None)))
+    assert s.position() == qty(4)
+    s.restart()
+    s.answer_stock(positions=(PositionRow(BTC, qty(5), price(10)), PositionRow(ETH, qty(0), None)))
+    assert s.position() == qty(4), "never added, never overwritten"
+    assert [a.code for a in s.all(Alert)] == ["position_drift"]
+    s.restart()
+    s.answer_stock(positions=())
+    assert [a.code for a in s.all(Alert)] == ["position_drift"] * 2, "a symbol without a row is flat"
+
+
+def test_drift_is_not_claimed_while_an_order_may_be_filling() -> None:
+    s = Session()
+    s.working()
+    s.restart()
+    s.answer_stock(positions=(PositionRow(BTC, qty(5), None),))
+    assert "position_drift" not in [a.code for a in s.all(Alert)]
+
+
+def test_positions_that_nobody_waits_for_are_refused() -> None:
+    s = Session()
+    s.feed(Positions(s.now, (1, 2), FetchedPositions((PositionRow(BTC, qty(9), None),))))
+    assert s.one(Rejected).code == "stale_answer"
+    assert s.position() == 0
+
+
+def test_others_orders_are_made_known_and_left_alone() -> None:
+    s = Session(ready=False)
+    s.answer_stock(foreign_row("x1"), foreign_row("x2", conditional=True))
+    alert = s.all(Alert)[-1]
+    assert alert.code == "foreign_orders"
+    assert alert.text.startswith("2 open order(s)")
+    assert s.submit()
+
+
+# --- the link ---------------------------------------------------------------------------------------------------------------
+
+
+def test_while_the_link_is_down_nothing_is_placed_and_in_time_nothing_freezes() -> None:
+    s = Session()
+    down(s)
+    timer = s.one(SetTimer)
+    assert timer.due_ns == s.now + 5_000 * MS
+    s.ask()
+    assert s.one(Denied).code == "venue_down"
+    up(s)
+    s.fire(timer)
+    assert s.effects == ()
+    assert s.mode() is Mode.ACTIVE
+
+
+def test_a_link_that_stays_down_freezes() -> None:
+    s = Session()
+    down(s)
+    s.fire(s.one(SetTimer))
+    assert s.mode() is Mode.FREEZING
+
+
+def test_saying_it_twice_changes_nothing() -> None:
+    s = Session()
+    up(s)
+    assert s.effects == ()
+    down(s)
+    down(s)
+    assert s.effects == ()
+
+
+def test_after_a_gap_stock_is_taken_and_missing_orders_are_asked_for_without_stopping_to_trade() -> None:
+    s = Session()
+    there, missing = s.working(), s.working()
+    down(s)
+    up(s)
+    lists = s.got(FetchOpenOrders)
+    young = s.submit()
+    for fetch in lists:
+        s.lists(fetch, *([row(s.order(there))] if not fetch.conditional else []))
+    assert [q.order for q in s.all(QueryOrder)] == [missing]
+    assert young not in [q.order for q in s.all(QueryOrder)], "asked for before it was placed"
+
+
+def test_a_second_gap_begins_the_stocktake_anew() -> None:
+    s = Session()
+    key = s.working()
+    down(s)
+    up(s)
+    first, second = s.got(FetchOpenOrders)
+    s.lists(first, row(s.order(key)))
+    down(s)  # and the order is cancelled in this gap
+    up(s)
+    fresh = s.got(FetchOpenOrders)
+    assert len(fresh) == 2
+    s.lists(second)
+    for fetch in fresh:
+        s.lists(fetch)
+    assert s.one(QueryOrder).order == key
+
+
+def test_a_gap_during_the_start_keeps_the_gate_shut() -> None:
+    s = Session(ready=False)
+    down(s)
+    up(s)
+    assert len(s.got(FetchPositions)) == 1
+    s.ask()
+    assert s.one(Denied).code == "not_ready"
+
+
+# --- marks ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("symbol", "at", "code"), [("XRPUSDT", 1, "unknown_symbol"), (BTC, 0, "invalid_price"), (BTC, -1, "invalid_price")]
+)
+def test_a_mark_that_cannot_be_is_refused(symbol: str, at: int, code: str) -> None:
+    s = Session()
+    s.mark(at, symbol)
+    assert s.one(Rejected).code == code
+
+
+# --- stop -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_stopping_places_nothing_more_and_never_is_silent(freeze: bool) -> None:
+    s = Session()
+    s.working()
+    s.feed(Stopping(s.now, freeze, "ops"))
+    assert s.codes() == (["frozen"] if freeze else ["handed_over"])
+    assert s.mode() is (Mode.FREEZING if freeze else Mode.ACTIVE)
+    s.ask()
+    assert s.one(Denied).code == "stopping"
+    s.feed(Stopping(s.now, True, "ops"))
+    assert s.codes() == ["no_change"]
+
+
+# --- the store --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_latch_is_read_again_and_again() -> None:
+    s = Session(store=STORE)
+    for kind in (LatchKind.OK, LatchKind.UNAVAILABLE, LatchKind.IN_DOUBT, LatchKind.OK):
+        timer = next(t for t in s.got(SetTimer) if t.purpose is Purpose.LATCH)
+        assert timer.due_ns == s.now + 1_000 * MS
+        s.fire(timer)
+        s.latch(s.one(ReadFreeze), kind=kind)
+
+
+def test_a_store_that_fails_stops_placing_until_it_answers() -> None:
+    s = Session(store=STORE)
+    s.fire(purpose=Purpose.LATCH)
+    s.latch(s.one(ReadFreeze), kind=LatchKind.UNAVAILABLE)
+    s.ask()
+    assert s.one(Denied).code == "store_unavailable"
+    s.fire(purpose=Purpose.LATCH)
+    s.latch(s.one(ReadFreeze))
+    assert s.submit()
+
+
+def test_a_peers_frozen_symbol_freezes_that_symbol() -> None:
+    s = Session(store=STORE)
+    s.fire(purpose=Purpose.LATCH)
+    s.latch(s.one(ReadFreeze), LatchRow(ETH, 3, Trigger.MANUAL, "ill", "peer"), LatchRow("XRPUSDT", 4, Trigger.MANUAL, "x", "peer"))
+    assert (s.mode(), s.mode(BTC), s.mode(ETH)) == (Mode.ACTIVE, Mode.ACTIVE, Mode.FREEZING)
+    assert not s.got(PublishFreeze)
+    assert s.submit(BUY, symbol=BTC)
+    s.ask(symbol=ETH)
+    assert not s.got(Place)
+
+
+def test_without_a_store_nothing_is_asked_of_it() -> None:
+    s = Session()
+    s.freeze()
+    s.prove_empty()
+    s.unfreeze()
+    assert {str(effect.part) for effect in s.history} == {"venue", "time", "people", "answer"}
+
+
+# --- restart ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_shuts_the_gate_until_stock_is_taken() -> None:
+    s = Session()
+    s.restart()
+    s.ask()
+    assert s.one(Denied).code == "not_ready"
+    s.restart()
+    s.answer_stock()
+    assert s.submit()
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_timer_nobody_waits_for_changes_nothing(purpose: Purpose) -> None:
+    s = Session(store=STORE)
+    key = s.working()
+    before = s.core
+    s.fire(SetTimer((1, 99), s.now, purpose, key))
+    assert s.effects == ()
+    assert (s.core.desk, s.core.orders) == (before.desk, before.orders)
