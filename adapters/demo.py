@@ -47,7 +47,7 @@ from ..fsm.order import Ended, is_done
 from ..fsm.replay import Source, replay
 from ..fsm.verdict import Verdict
 from . import virtual_time
-from .answers import HaltcoreError, OrderDenied, OrderHandle, Proof
+from .answers import HaltcoreError, OrderHandle, Proof
 from .clock import LoopClock
 from .disk import Disk
 from .faults import FaultPlan
@@ -290,7 +290,7 @@ class _Session:
                 type="stop_market" if stop is not None else "limit", stop_price=to_text(stop) if stop is not None else None,
                 strategy="demo", wait=False,
             )  # fmt: skip
-        except OrderDenied:
+        except HaltcoreError:
             return None
 
     def _counterparties(self) -> None:
@@ -333,7 +333,7 @@ class _Session:
         self._say("TRY      one more order while frozen")
         try:
             await self._bot.submit("BTCUSDT", "buy", "0.01", "50000", wait=False)
-        except OrderDenied as denied:
+        except HaltcoreError as denied:
             self._say(f"         denied: {denied.reason}")
             return Tried(denied.code, denied.reason, self._bot.core.seq)
         return Tried("", "", self._bot.core.seq)

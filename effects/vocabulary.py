@@ -427,7 +427,7 @@ class ModeChanged:
 class SweepReport:
     """How the sweep stands: at its proof (SUCCESS) or at its deadline.
 
-    ``cancelled`` counts our orders that ended since the sweep began, ``remaining`` the orders, ours and not, that may still
+    ``cancelled`` counts our orders that were cancelled since the sweep began, ``remaining`` the orders, ours and not, that may still
     be open, ``unknown`` those of them whose fate is unknown.
     """
 

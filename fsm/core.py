@@ -190,7 +190,9 @@ EMPTY = Core(0, 0, Map(), Map(), Map(), Notional(0), (), None)
 
 def effective_mode(desk: Desk, sym: int) -> Mode:
     """The stricter of the account's mode and the symbol's."""
-    mode = Mode.ACTIVE
+    mode = _ACTIVE
+    if not desk.controls:
+        return mode
     for scope in (ACCOUNT, sym + 1):
         control = desk.controls.get(scope)
         if control is not None and _STRICTNESS[control.mode] > _STRICTNESS[mode]:
@@ -198,6 +200,7 @@ def effective_mode(desk: Desk, sym: int) -> Mode:
     return mode
 
 
+_ACTIVE = Mode.ACTIVE
 _STRICTNESS = {Mode.ACTIVE: 0, Mode.REDUCE_ONLY: 1, Mode.FROZEN: 2, Mode.FREEZING: 3}
 
 

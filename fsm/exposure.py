@@ -13,8 +13,9 @@ The worst case of a symbol is the larger of two paths: all buys fill and no sell
     short = -position x mark + value of open sells
     worst =  max(long, short)
 
-Their sum is never negative, so neither is ``worst``. All values are exact, at the scale of price x quantity (10^-24).
-``position`` is what our trades say, begun with what the venue said at the start; ``cash`` is what they cost (sales minus purchases).
+Their sum is never negative, so neither is ``worst``. A position without a mark counts as ``UNPRICED``, above every limit.
+All values are exact, at the scale of price x quantity (10^-24). ``position`` is what our trades say, begun with what the venue
+said at the start; ``cash`` is what they cost (sales minus purchases).
 """
 
 from typing import TypeAlias
@@ -45,6 +46,8 @@ class Book:
     unknown_sell: int
 
 
+#: More than any limit: the worst case of a position whose price is not known.
+UNPRICED = Notional(10**60)
 FLAT = Book(Qty(0), Notional(0), Usd(0), Price(0), Qty(0), Notional(0), Qty(0), Notional(0), 0, 0, 0)
 
 
@@ -59,7 +62,9 @@ def short_value(book: Book) -> Notional:
 
 
 def worst_value(book: Book) -> Notional:
-    """The larger of the two paths."""
+    """The larger of the two paths. A position that nobody has priced has no bound."""
+    if book.position and not book.mark:
+        return UNPRICED
     held = book.position * book.mark
     long, short = book.buy_value + held, book.sell_value - held
     return Notional(max(long, short))

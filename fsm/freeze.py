@@ -112,7 +112,11 @@ def recheck(turn: Turn) -> None:
     for scope in frozen_scopes(turn.desk):
         control = turn.desk.controls[scope]
         if control.mode is Mode.FROZEN and sweep.open_in_scope(turn, scope):
-            put_control(turn, scope, attrs.evolve(control, mode=Mode.FREEZING, verified=False))
+            # An unfreeze that waits for the store was asked for a proven scope: its answer is no longer waited for, and what it may have
+            # cleared is published again.
+            published = control.published and control.unfreeze is None
+            control = attrs.evolve(control, mode=Mode.FREEZING, verified=False, published=published, unfreeze=None)
+            put_control(turn, scope, control)
             symbol = scope_symbol(turn.desk, scope)
             turn.emit(ModeChanged, symbol, Mode.FREEZING, control.epoch, control.trigger, "an order is open again", "haltcore")
             again = True

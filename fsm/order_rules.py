@@ -224,13 +224,14 @@ def resurrect(o: Order, e: object, t: Times) -> Change:
 def reject(o: Order, e: OrderRejected, t: Times) -> Change:
     """The order never was, unless the reason is that its id exists: then *an* order with it may live (nautilus_trader#4215)."""
     if e.reason == DUPLICATE_CLIENT_ID:
-        return _answered(o, t.now_ns), (Note.CONTRADICTION, Note.ASK)
+        return _answered(_overtaken(o)[0], t.now_ns), (Note.CONTRADICTION, Note.ASK)
     return _end(o, Ended.REJECTED, o.accepted), _NONE
 
 
 def contradict(o: Order, e: object, t: Times) -> Change:
-    """Evidence against evidence, such as a reject of a live order. The venue is asked; until then the order stays as it was."""
-    return in_doubt(o, t.now_ns), (Note.CONTRADICTION, Note.ASK)
+    """Evidence against evidence, such as a reject of a live order. The venue is asked, and anew if a question is under way, since its
+    answer may be older than this. Until then the order stays as it was."""
+    return in_doubt(_overtaken(o)[0], t.now_ns), (Note.CONTRADICTION, Note.ASK)
 
 
 def fill(o: Order, e: OrderFilled, t: Times) -> Change:
@@ -403,7 +404,7 @@ def placed(o: Order, e: Outcome, t: Times) -> Change:
 def place_refused(o: Order, e: Outcome, t: Times) -> Change:
     """Certainly not applied: the order never was. A duplicate id is no such certainty."""
     if e.code == DUPLICATE_CLIENT_ID:
-        return _answered(o, t.now_ns), (Note.CONTRADICTION, Note.ASK)
+        return _answered(_overtaken(o)[0], t.now_ns), (Note.CONTRADICTION, Note.ASK)
     return _end(o, Ended.REJECTED, False), _NONE
 
 

@@ -16,9 +16,14 @@ from attrs import frozen
 from ..effects import Mode, Notional, OrdType, Price, Qty, Side, as_notional, to_text
 from ..effects.ids import MAX_KEY
 from .core import Desk
-from .exposure import Book, long_value, short_value, worst_value
+from .exposure import UNPRICED, Book, long_value, short_value, worst_value
 
 _NOTIONAL_DIGITS = 24
+# Aliases: looking a member up through its Enum class costs several times a plain name, and every order comes through here.
+_FROZEN, _FREEZING, _REDUCE_ONLY = Mode.FROZEN, Mode.FREEZING, Mode.REDUCE_ONLY
+_BUY, _SELL = Side.BUY, Side.SELL
+_LIMITED = (OrdType.LIMIT, OrdType.STOP_LIMIT)
+_STOPPED = (OrdType.STOP_LIMIT, OrdType.STOP_MARKET)
 
 
 @frozen
@@ -67,14 +72,14 @@ class Finding:
 
 def reserve_for(type_: OrdType, price: Price | None, stop_price: Price | None, book: Book) -> Price:
     """The price at which an order counts as exposure: its limit; without one, the worse of mark and stop price. 0 if unknown."""
-    if type_ in (OrdType.LIMIT, OrdType.STOP_LIMIT):
+    if type_ in _LIMITED:
         return price if price is not None else Price(0)
     return max(book.mark, stop_price) if stop_price is not None else book.mark
 
 
 def reduces(side: Side, add_qty: Qty, book: Book) -> bool:
     """Whether the order, together with all working orders of its side, can only take the position towards zero."""
-    if side is Side.SELL:
+    if side is _SELL:
         return book.position > 0 and book.sell_qty + add_qty <= book.position
     return book.position < 0 and book.buy_qty + add_qty <= -book.position
 
@@ -88,13 +93,13 @@ def _quantity(a: Ask) -> str:
 
 
 def _price(a: Ask) -> str:
-    if a.type in (OrdType.LIMIT, OrdType.STOP_LIMIT):
+    if a.type in _LIMITED:
         return "" if a.price is not None and a.price > 0 else f"a {a.type.value} order needs a price above 0"
     return "" if a.price is None else f"a {a.type.value} order takes no price"
 
 
 def _stop_price(a: Ask) -> str:
-    if a.type in (OrdType.STOP_LIMIT, OrdType.STOP_MARKET):
+    if a.type in _STOPPED:
         return "" if a.stop_price is not None and a.stop_price > 0 else f"a {a.type.value} order needs a stop price above 0"
     return "" if a.stop_price is None else f"a {a.type.value} order takes no stop price"
 
@@ -123,13 +128,13 @@ def _stopping(a: Ask) -> str:
 
 
 def _frozen(a: Ask) -> str:
-    if a.mode is not Mode.FROZEN:
+    if a.mode is not _FROZEN:
         return ""
     return "frozen: " + _why(a)
 
 
 def _sweeping(a: Ask) -> str:
-    if a.mode is not Mode.FREEZING:
+    if a.mode is not _FREEZING:
         return ""
     return "frozen, and open orders are being cancelled: " + _why(a)
 
@@ -137,7 +142,7 @@ def _sweeping(a: Ask) -> str:
 def _why(a: Ask) -> str:
     for scope in (0, a.sym + 1):
         control = a.desk.controls.get(scope)
-        if control is not None and control.mode in (Mode.FREEZING, Mode.FROZEN):
+        if control is not None and control.mode in (_FREEZING, _FROZEN):
             return f"{control.trigger.value} by {control.by or 'haltcore'}: {control.reason}"
     return ""
 
@@ -153,13 +158,13 @@ def _store(a: Ask) -> str:
 
 
 def _reduce_only(a: Ask) -> str:
-    if a.mode is not Mode.REDUCE_ONLY or reduces(a.side, a.add_qty, a.book):
+    if a.mode is not _REDUCE_ONLY or reduces(a.side, a.add_qty, a.book):
         return ""
     return f"only orders that reduce the position of {to_text(a.book.position)} are allowed, counting those that work already"
 
 
 def _slot(a: Ask) -> str:
-    count = a.book.unknown_buy if a.side is Side.BUY else a.book.unknown_sell
+    count = a.book.unknown_buy if a.side is _BUY else a.book.unknown_sell
     return f"{count} {a.side.value} order(s) in {a.symbol} of unknown fate; they may be live" if count else ""
 
 
@@ -168,7 +173,7 @@ def _inventory(a: Ask) -> str:
     if limit is None or a.add_value <= 0:
         return ""
     book = a.book
-    after = a.add_value + (long_value(book) if a.side is Side.BUY else short_value(book))
+    after = a.add_value + (long_value(book) if a.side is _BUY else short_value(book))
     if after <= as_notional(limit):
         return ""
     return f"worst-case inventory {to_text(after, _NOTIONAL_DIGITS)} in {a.symbol} would exceed {to_text(limit)}"
@@ -179,11 +184,13 @@ def _total(a: Ask) -> str:
     if limit is None or a.add_value <= 0:
         return ""
     book = a.book
-    side = a.add_value + (long_value(book) if a.side is Side.BUY else short_value(book))
+    side = a.add_value + (long_value(book) if a.side is _BUY else short_value(book))
     now = worst_value(book)
     after = a.total - now + max(side, now)
     if after <= as_notional(limit) or after == a.total:
         return ""
+    if after >= UNPRICED:
+        return "a position in another symbol has no mark price, so the exposure over all symbols has no bound"
     return f"worst-case exposure {to_text(after, _NOTIONAL_DIGITS)} over all symbols would exceed {to_text(limit)}"
 
 

@@ -255,6 +255,9 @@ def _targets(
             for row in sweep.rows
             if (row.symbol, row.conditional) not in bulk
         ]
+    if bulk:
+        # Every book that may hold orders of ours gets a cancel-all; nothing has to be looked for before it leaves.
+        return []
     return [
         (o.spec.symbol, o.conditional, CancelTarget(o.key, o.spec.client_id, o.venue_id))
         for o in _ours(turn)

@@ -36,7 +36,8 @@ class Turn:
     """See the module's essay."""
 
     __slots__ = (
-        "books", "closed", "desk", "effects", "measured", "n", "now_ns", "orders", "reopened", "settled", "total", "touched", "unknown_moved",
+        "books", "closed", "desk", "effects", "measured", "n", "now_ns", "orders", "reopened", "settled", "total", "touched",
+        "unknown_moved",
     )  # fmt: skip
 
     def __init__(self, core: Core, desk: Desk, at_ns: int) -> None:

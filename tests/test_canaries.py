@@ -1,8 +1,8 @@
 """Canaries: bugs planted into the core, each of which the layer that is meant to find it has to find. A layer that lets its canary live
 proves nothing by its silence.
 
-Method: each canary changes one rule, table cell or function of the real core, and the layer is run as in its own test. The search has to come
-back with the expected property broken, the state machine has to fail. Without the canary both are silent: that is what their own tests say.
+Method: each canary changes one rule, table cell or function of the real core, and the layer is run as in its own test. The search has to
+come back with the expected property broken, the state machine has to fail. Without the canary both are silent: that is what their own tests say.
 
 ========= =========================================================================================================
 layer     finds by
@@ -64,7 +64,7 @@ def gate_forgets_the_freeze(patch: pytest.MonkeyPatch) -> None:
 
 
 def everything_may_be_sent(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(freeze, "may_send", lambda core, effect: "")
+    patch.setattr(freeze, "may_send", lambda *_: "")
 
 
 def revive(o: Order, e: Any, t: Any) -> Any:
@@ -77,7 +77,7 @@ def count_again(o: Order, e: Any, t: Any) -> Any:
     return order_rules.fill(o, attrs.evolve(e, trade_id=name), t)
 
 
-def end_at_once(o: Order, e: Any, t: Any) -> Any:
+def end_at_once(o: Order, *_: Any) -> Any:
     return attrs.evolve(o, ended=Ended.REJECTED, requests=order.NO_REQUESTS), (Note.NEVER_ARRIVED,)
 
 
@@ -140,7 +140,7 @@ def old_answers_count(patch: pytest.MonkeyPatch) -> None:
 
 
 def early_cancel_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(order_rules, "_wanted", lambda o: ())
+    patch.setattr(order_rules, "_wanted", lambda _: ())
 
 
 def freeze_is_lifted_by_a_restart(patch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,8 @@ def test_the_search_finds(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_machine_finds(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
     canary.plant(monkeypatch)
     few = settings(
-        max_examples=1_000, stateful_step_count=60, phases=(Phase.generate,), suppress_health_check=list(HealthCheck), report_multiple_bugs=False
-    )
+        max_examples=1_000, stateful_step_count=60, phases=(Phase.generate,), suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )  # fmt: skip
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Life, settings=few)

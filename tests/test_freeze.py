@@ -9,6 +9,7 @@ from collections.abc import Callable
 import attrs
 import pytest
 from haltcore.effects import (
+    AcquireLease,
     Alert,
     Cancel,
     CancelAll,
@@ -43,6 +44,7 @@ from haltcore.fsm.events import (
     OrderReplaced,
     SetReduceOnly,
     Stopping,
+    TradeBusted,
     VenueLink,
 )
 from haltcore.fsm.freeze import may_send
@@ -430,3 +432,23 @@ def test_freeze_reasons_stand_in_denials() -> None:
     s.feed(Freeze(s.now, BTC, Trigger.MANUAL, "smoke", "ops"))
     s.ask()
     assert s.one(Denied).reason.endswith("manual by ops: smoke")
+
+
+def test_an_unfreeze_that_waits_for_the_store_does_not_lift_a_scope_that_is_open_again() -> None:
+    """A busted trade reopens an order while the latch is being cleared; the answer finds the scope unproven."""
+    s = Session(store=STORE)
+    s.latch(s.all(ReadFreeze)[-1])
+    key = s.working(amount=1)
+    s.fill(key, 1, trade="t1")
+    s.freeze()
+    publish = s.one(PublishFreeze)
+    s.lease(s.one(AcquireLease))
+    s.prove_empty()
+    s.latch(publish, LatchRow("", 1, Trigger.MANUAL, "a test", "tester"))
+    s.unfreeze()
+    clear = s.one(ClearFreeze)
+    s.feed(TradeBusted(s.now, s.client_id(key), "t1"))
+    assert s.mode() is Mode.FREEZING
+    s.latch(clear)
+    assert s.mode() is Mode.FREEZING
+    assert s.one(PublishFreeze).symbol == ""

@@ -432,3 +432,18 @@ def test_a_report_of_another_session_is_refused() -> None:
     for client_id in ("", "other01x", SESSION, SESSION + "zzzzzzz", SESSION + "9"):
         s.feed(OrderAccepted(s.now, client_id, "v"))
         assert s.codes() == ["unknown_order"]
+
+
+def test_an_answer_older_than_a_contradiction_does_not_settle_it() -> None:
+    """A question is under way when a live order is rejected: its answer may have been formed before; the order is asked for anew."""
+    s = Session()
+    key = s.working()
+    s.cancel(key)
+    s.outcome(s.one(Cancel), OutcomeKind.IN_DOUBT)
+    first = s.one(QueryOrder)
+    s.reject(key)
+    second = s.one(QueryOrder)
+    s.found(first)
+    assert s.codes() == ["stale_answer"]
+    s.found(second, ReportStatus.REJECTED)
+    assert s.order(key).ended is Ended.REJECTED

@@ -310,3 +310,12 @@ def test_a_short_is_reduced_by_buying() -> None:
     assert denial(s, SELL, 1) == "reduce_only"
     assert denial(s, BUY, 11) == "reduce_only"
     assert denial(s, BUY, 10) == ""
+
+
+def test_a_position_of_unknown_value_in_another_symbol_has_no_bound() -> None:
+    s = Session(ready=False, limits=with_limits(total=1_000_000))
+    s.answer_stock(positions=(PositionRow(ETH, qty(5), None),))
+    s.ask(symbol=BTC)
+    assert s.codes() == ["max_total_notional"]
+    s.mark(100, symbol=ETH)
+    assert s.submit(symbol=BTC)

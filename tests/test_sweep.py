@@ -682,3 +682,17 @@ def test_a_thousand_orders() -> None:
     report = s.one(SweepReport)
     assert (report.cancelled, report.rounds, report.method) == (1_000, 2, SweepMethod.BULK)
     assert broken_state(s.core) == ()
+
+
+def test_what_is_seen_is_cancelled_at_once_though_another_list_could_not_be_read() -> None:
+    """Found by simulation: 18 orders known to be open waited for seconds for the list of stop orders to be readable."""
+    s = Session()
+    keys = [s.working() for _ in range(3)]
+    s.freeze()
+    for effect in s.got(CancelAll):
+        s.outcome(effect, OutcomeKind.UNAVAILABLE)
+    regular, conditional = sorted(s.got(FetchOpenOrders), key=lambda fetch: fetch.conditional)
+    s.list_failed(conditional)
+    s.lists(regular, *(row(s.order(key)) for key in keys))
+    s.fire(purpose=Purpose.SWEEP)
+    assert [len(effect.targets) for effect in s.got(CancelBatch)] == [3]

@@ -1,8 +1,8 @@
 """A long random life of a session against a dumb model. Goal: what the core believes is what truly happened, once it has heard it all.
 
-Method: a Hypothesis state machine drives the real ``step``. The model is a dict per order of what the venue truly did, and a list each of
-requests that nobody has served yet, reports that are on their way, and timers. Rules submit, cancel, replace, freeze and unfreeze; serve any request
-with any fate; trade; bust and correct; hear any report, or one that was heard before; fire any timer; cut the link; kill the process. After
+Method: a Hypothesis state machine drives the real ``step``. The model is a dict per order of what the venue truly did, and a list each
+of requests that nobody has served yet, reports that are on their way, and timers. Rules submit, cancel, replace, freeze and unfreeze;
+serve any request with any fate; trade; bust and correct; hear any report, or one that was heard before; fire any timer; cut the link; kill the process. After
 every rule the core's invariants hold, and no more can fill at the venue than the core counts. At the end of every run all that is
 outstanding is delivered, and then nobody waits any more, and orders, position and freeze are what the model says.
 
@@ -128,13 +128,15 @@ class Life(RuleBasedStateMachine):
         for key, truth in self.truth.items():
             if truth["state"] != "open" or truth["taken_back"]:
                 continue
-            assert "" not in frozen and truth["symbol"] not in frozen, f"order {key} is open in a scope that is called FROZEN"
+            claimed = "" in frozen or truth["symbol"] in frozen
+            assert not claimed, f"order {key} is open in a scope that is called FROZEN"
             order = self.core.order(key)
             assert order is not None
             assert order.cum_qty + order.leaves_qty >= truth["qty"], f"order {key} may fill more than is counted"
 
     @initialize(
-        orders=st.lists(st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(Side), UNITS, UNITS), min_size=1, max_size=3), well=st.booleans()
+        orders=st.lists(st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(Side), UNITS, UNITS), min_size=1, max_size=3),
+        well=st.booleans(),
     )
     def begin(self, orders: list[tuple[str, Side, int, int]], well: bool) -> None:
         """A life begins with some orders, mostly live ones."""

@@ -1,8 +1,8 @@
 """When two worlds are the same situation.
 
 Ids, keys and times derive from record numbers and the clock, so equal situations differ in all of them. The key of a situation renames
-them by their *role*: an effect id is "what order 0 waits for as its query", or nobody's; a time is "a tick ago" or not. Left out is what no rule
-looks at again (who froze and when, how often something was tried: that only lengthens waits) and what follows from the rest.
+them by their *role*: an effect id is "what order 0 waits for as its query", or nobody's; a time is "a tick ago" or not. Left out is
+what no rule looks at again (who froze and when, how often something was tried: that only lengthens waits) and what follows from the rest.
 """
 
 from collections.abc import Hashable
@@ -48,7 +48,8 @@ def key(world: World) -> Hashable:
         reports.sort()
     latch = tuple((row.symbol, row.epoch) for row in world.latch)
     return (
-        orders, rest, books, world.slots, tuple(wire), tuple(reports), latch, world.todo, world.faults, world.fills, world.stopped, world.blind,
+        orders, rest, books, world.slots, tuple(wire), tuple(reports), latch, world.todo, world.faults, world.fills,
+        world.stopped, world.blind,
     )  # fmt: skip
 
 
@@ -70,7 +71,8 @@ def _order(world: World, core: Core, slot: int, order_key: int, roles: Roles) ->
     asked = (r.asked_ns > r.doubt_ns > 0) if r.query is not None else None
     doubt = min(1, world.now - r.doubt_ns) if r.doubt_ns else None
     return (
-        order_key in core.orders, o.accepted, o.triggered, str(o.ended), o.qty, o.price, o.reserve, o.venue_id != "",
+        order_key in core.orders, o.accepted, o.triggered, str(o.ended),
+        o.qty, o.price, o.reserve, o.venue_id != "",
         f.traded, f.reported, tuple(sorted((name, trade.qty) for name, trade in f.trades.items())),
         _role(roles, r.place, ("place", slot)), _role(roles, r.cancel, ("cancel", slot)), r.cancel_wanted, replace,
         _role(roles, r.query, ("query", slot)), asked, doubt, min(r.not_found, 3), r.timer is not None,

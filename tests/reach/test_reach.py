@@ -1,8 +1,8 @@
-"""Exhaustive search over the real core in small worlds. Goal: no schedule of a venue, a wire, a store, a user and a crash leads to a state in
-which the core believes something untrue, or waits for ever.
+"""Exhaustive search over the real core in small worlds. Goal: no schedule of a venue, a wire, a store, a user and a crash leads to a
+state in which the core believes something untrue, or waits for ever.
 
-Method: every world below is explored to its end, breadth first (``search.py``); what can happen in it stands in ``moves.py``, what must hold
-in ``world.py``. Several worlds with different alphabets take the place of one that would be too large. Each names what must have been
+Method: every world below is explored to its end, breadth first (``search.py``); what can happen in it stands in ``moves.py``, what must
+hold in ``world.py``. Several worlds with different alphabets take the place of one that would be too large. Each names what must have been
 seen in it (*sometimes* properties), so that a world in which nothing happens fails. ``--reach=large`` explores larger ones. A
 counterexample is printed as a program; see ``trail.py``.
 """
@@ -30,8 +30,8 @@ SMALL = (
         must_see=("cancel lost to a fill", "unknown order turned out live", "never_arrived", "a report came twice"),
     ),
     Setup(
-        "replace, one fault", ("buy:2", "replace:0:3:20", "cancel:0"), faults=1, kinds=("timeout", "doubt", "failed", "early", "dup"), fills=1,
-        must_see=("unknown order turned out live",),
+        "replace, one fault", ("buy:2", "replace:0:3:20", "cancel:0"), faults=1, kinds=("timeout", "doubt", "failed", "early", "dup"),
+        fills=1, must_see=("unknown order turned out live",),
     ),
     Setup("replaced twice", ("buy:2", "replace:0:3:20", "replace:0:2:10"), faults=1, kinds=("timeout", "early", "dup"), fills=1),
     Setup(
@@ -57,7 +57,9 @@ SMALL = (
         "unfreeze with a store", ("buy:1", "freeze:", "unfreeze:"), STORE, faults=1, kinds=("store",), lease=("unavailable",),
         must_see=("active", "frozen"),
     ),
-    Setup("peer", ("buy:1", "peer:", "unfreeze:"), STORE, kinds=("poll",), lease=("unavailable",), swift=True, must_see=("active", "frozen")),
+    Setup(
+        "peer", ("buy:1", "peer:", "unfreeze:"), STORE, kinds=("poll",), lease=("unavailable",), swift=True, must_see=("active", "frozen")
+    ),
     Setup("stop order", ("stop:1", "freeze:"), BOTH_BOOKS, faults=1, kinds=("lie", "timeout"), fills=1, must_see=("frozen",)),
     Setup("two symbols", ("buy:1:AAA", "buy:1:BBB", "freeze:AAA"), TWO_SYMBOLS, fills=1, swift=True, must_see=("frozen",)),
     Setup("two scopes", ("buy:1:AAA", "freeze:AAA", "freeze:", "force:AAA"), TWO_SYMBOLS, swift=True, must_see=("frozen", "active")),

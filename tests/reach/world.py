@@ -50,8 +50,8 @@ class Setup:
     """One world: its configuration, what users will do in any order, and which faults may happen, and how many in total.
 
     Commands: ``buy:QTY``, ``sell:QTY`` (in their order), ``stop:QTY``, ``cancel:I``, ``replace:I:QTY:PRICE``, ``freeze:SYMBOL``,
-    ``unfreeze:SYMBOL``, ``force:SYMBOL``, ``restart``, ``peer:SYMBOL``, ``bust``. ``fills``: how many units may trade. ``totals``: whether reports
-    of trades and ends carry the venue's running total. ``lease``: how the store may answer. ``must_see``: what has to happen in it.
+    ``unfreeze:SYMBOL``, ``force:SYMBOL``, ``restart``, ``peer:SYMBOL``, ``bust:I``. ``fills``: how many units may trade. ``totals``:
+    whether reports of trades and ends carry the venue's running total. ``lease``: how the store may answer. ``must_see``: what has to happen in it.
     """
 
     name: str

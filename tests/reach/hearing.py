@@ -1,0 +1,164 @@
+"""How the core is told of something, and what becomes of the world by that: one ``step``, every invariant checked, every effect on its way."""
+
+from collections.abc import Iterator
+
+import attrs
+from haltcore.effects import (
+    Alert,
+    Cancel,
+    Effect,
+    Metric,
+    Mode,
+    ModeChanged,
+    OrdType,
+    Place,
+    Replace,
+)
+from haltcore.fsm.core import SweepPhase, effective_mode
+from haltcore.fsm.events import (
+    Event,
+    Freeze,
+    OrderFilled,
+    OrderReplaced,
+    Outcome,
+    OutcomeKind,
+)
+from haltcore.fsm.invariants import broken, broken_state
+from haltcore.fsm.order import is_done
+from haltcore.fsm.outcomes import owes_outcome, verb_and_order
+from haltcore.fsm.step import step
+
+from .search import Move
+from .world import (
+    QUEUE,
+    REPLY,
+    SENT,
+    Item,
+    Report,
+    Slot,
+    World,
+    covered,
+    order_at,
+    problems,
+)
+
+Moves = Iterator[Move[World]]
+
+
+def tell(world: World, label: str, event: Event | None, fair: bool = False, seen: tuple[str, ...] = ()) -> Move[World]:
+    """One step of the core, and what it asks for put on the wire."""
+    assert event is not None
+    event = attrs.evolve(event, at_ns=world.now)
+    before = world.core
+    core, effects = step(before, event)
+    wrong = broken(before, event, core, effects) + broken_state(core)
+    if isinstance(event, Freeze):
+        world = stop(world, event.symbol)
+    lifted = [e.symbol for e in effects if isinstance(e, ModeChanged) and e.mode is Mode.ACTIVE]
+    if lifted:
+        world = attrs.evolve(world, stopped=tuple(symbol for symbol in world.stopped if symbol not in lifted))
+    placed = [e.symbol for e in effects if isinstance(e, (Place, Replace))]
+    if any(covered(world.stopped, symbol) for symbol in placed):
+        wrong += ("SAFE-1: a place or replace was decided after the freeze",)
+    for effect in effects:
+        if isinstance(effect, ModeChanged) and effect.mode is Mode.FREEZING:
+            world = stop(world, effect.symbol)
+    after = asked(attrs.evolve(world, core=core), effects)
+    return Move(label, event, after, wrong + problems(after), seen + happened(world, event, after, effects), fair)
+
+
+def stop(world: World, symbol: str) -> World:
+    """A scope is frozen in truth: what waits in our queue for it is doomed."""
+    scope = (symbol,)
+    wire = tuple(
+        item._replace(doomed=True)
+        if isinstance(item.effect, (Place, Replace)) and covered(scope, item.effect.symbol) and item.stage == QUEUE
+        else item
+        for item in world.wire
+    )
+    stopped = world.stopped if symbol in world.stopped else tuple(sorted((*world.stopped, symbol)))
+    return attrs.evolve(world, wire=wire, stopped=stopped)
+
+
+def asked(world: World, effects: tuple[Effect, ...]) -> World:
+    keys, slots, wire = world.keys, world.slots, world.wire
+    for effect in effects:
+        if isinstance(effect, Place):
+            conditional = effect.type in (OrdType.STOP_LIMIT, OrdType.STOP_MARKET)
+            keys = (*keys, effect.order)
+            slots = (*slots, Slot(SENT, effect.side, effect.symbol, conditional, effect.qty, effect.price or 0, 0))
+        if owes_outcome(effect):
+            wire = (*wire, Item(QUEUE, effect, None, False, False))
+    return attrs.evolve(world, keys=keys, slots=slots, wire=wire)
+
+
+def silent(label: str, world: World, fair: bool = False, seen: tuple[str, ...] = (), wrong: tuple[str, ...] = ()) -> Move[World]:
+    """A move that the core does not hear of."""
+    return Move(label, None, world, wrong + problems(world), seen, fair)
+
+
+def name(effect: Effect) -> str:
+    return f"{type(effect).__name__}{effect.id}"
+
+
+def without(world: World, item: Item) -> World:
+    at = world.wire.index(item)
+    return attrs.evolve(world, wire=world.wire[:at] + world.wire[at + 1 :])
+
+
+def answered(world: World, item: Item, event: Event) -> World:
+    """The request is through, its answer is on its way."""
+    at = world.wire.index(item)
+    answer = Item(REPLY, item.effect, event, False, False)
+    return attrs.evolve(world, wire=(*world.wire[:at], answer, *world.wire[at + 1 :]))
+
+
+def fault(world: World, kind: str) -> World | None:
+    """The world with one fault less to come, or None if this one may not happen."""
+    if world.faults == 0 or kind not in world.setup.kinds:
+        return None
+    return attrs.evolve(world, faults=world.faults - 1)
+
+
+def outcome(item: Item, kind: OutcomeKind, code: str = "") -> Outcome:
+    verb, order = verb_and_order(item.effect) or (None, 0)
+    assert verb is not None
+    return Outcome(0, item.effect.id, verb, order, kind, code)
+
+
+def client(world: World, number: int) -> str:
+    return order_at(world, number).spec.client_id
+
+
+def book(world: World, number: int, slot: Slot, *reports: Report) -> World:
+    slots = (*world.slots[:number], slot, *world.slots[number + 1 :])
+    return attrs.evolve(world, slots=slots, reports=(*world.reports, *reports))
+
+
+# --- what happened ------------------------------------------------------------------------------------------
+
+def happened(before: World, event: Event, after: World, effects: tuple[Effect, ...]) -> tuple[str, ...]:
+    """Names of the things worth having been seen."""
+    seen = [effect.code for effect in effects if isinstance(effect, Alert)]
+    seen += [f"{e.mode.value}" for e in effects if isinstance(e, ModeChanged)]
+    if any(isinstance(e, Metric) and e.name == "mm_cancel_all_skipped_total" for e in effects):
+        seen.append("sweep verified after a held lease")
+    assert before.core.desk is not None
+    sweep = before.core.desk.sweep
+    if "late_fill" in seen:
+        mode = effective_mode(before.core.desk, 0)
+        seen.append(f"late fill while {mode.value}")
+    if isinstance(event, OrderReplaced) and sweep is not None:
+        seen.append("replace accepted while being frozen")
+    if sweep is not None and sweep.held and sweep.phase is not SweepPhase.SNAPSHOT and any(isinstance(e, Cancel) for e in effects):
+        seen.append("cancelled what a held lease left over")
+    for number, key in enumerate(before.keys):
+        old, new = before.core.order(key), order_at(after, number)
+        assert old is not None
+        if old.unknown and new.accepted:
+            seen.append("unknown order turned out live")
+        if old.requests.cancel is not None and is_done(new) and not is_done(old) and isinstance(event, OrderFilled):
+            seen.append("cancel lost to a fill")
+        if is_done(old) and not is_done(new):
+            seen.append("a finished order is open again")
+    return tuple(seen)
