@@ -224,8 +224,8 @@ class Chain:
         if not line.startswith((MAGIC, RECORD, SEAL)):
             if self._line == 1 and line.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK")):
                 self._broken(Fault.JUNK, "the file is compressed", "Unpack it first")
-            start = repr(line[:24].rstrip(b"\n"))[1:]
-            self._broken(Fault.JUNK, f"a line that begins with {start} is none of a log", again)
+            # What the line says is not shown: the file may be anybody's.
+            self._broken(Fault.JUNK, "the line is none of a haltcore log", again)
         self._broken(Fault.ALTERED, "the bytes of the line do not give the hash that it ends with", again)
 
     def _refuse_after_seal(self, line: bytes) -> NoReturn:

@@ -148,8 +148,13 @@ def begin(turn: Turn) -> None:
 
 
 def narrow(turn: Turn) -> None:
-    """A scope was unfrozen. With none left to prove, the sweep ends without a report of success."""
-    if turn.desk.sweep is not None and not freezing(turn.desk):
+    """A scope was unfrozen: its orders are no longer the sweep's. With none left to prove, it ends without a report of success."""
+    sweep = turn.desk.sweep
+    if sweep is None:
+        return
+    if freezing(turn.desk):
+        _put(turn, attrs.evolve(sweep, rows=tuple(row for row in sweep.rows if covers(turn.desk, row.symbol))))
+    else:
         _end(turn)
 
 

@@ -2,7 +2,8 @@
 proves nothing by its silence.
 
 Method: each canary changes one rule, table cell or function of the real core, and the layer is run as in its own test. The search has to
-come back with the expected property broken, the state machine has to fail. Without the canary both are silent: that is what their own tests say.
+come back with the expected property broken, the state machine has to fail. Without the canary both are silent: that is what their own
+tests say.
 
 ========= =========================================================================================================
 layer     finds by
@@ -65,6 +66,10 @@ def gate_forgets_the_freeze(patch: pytest.MonkeyPatch) -> None:
 
 def everything_may_be_sent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(freeze, "may_send", lambda *_: "")
+
+
+def epoch_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(freeze, "_epoch_floor", lambda *_: 0)
 
 
 def revive(o: Order, e: Any, t: Any) -> Any:
@@ -159,6 +164,7 @@ _ONE = ("buy:1", "freeze:")
 CANARIES = (
     Canary("the gate forgets the freeze", gate_forgets_the_freeze, Setup("", _ONE), "SAFE-1"),
     Canary("the last moment forgets the freeze", everything_may_be_sent, Setup("", _ONE), "SAFE-1"),
+    Canary("the epoch of a freeze is forgotten", epoch_is_forgotten, Setup("", ("buy:1", "freeze:", "force:")), "SAFE-1"),
     Canary("a restart lifts the freeze", freeze_is_lifted_by_a_restart, Setup("", ("freeze:", "restart", "buy:1")), "SAFE-1"),
     Canary("a time-out ends the order", cells("place_in_doubt", end_at_once), Setup("", _ONE, faults=1, kinds=("timeout",)), "SAFE-2"),
     Canary("a restart places again", placed_again_after_a_restart, Setup("", ("buy:1", "restart")), "SAFE-4"),

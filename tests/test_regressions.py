@@ -1,13 +1,13 @@
-"""Bugs that the search or the state machine found in the core, each with its shortest story. Goal: none of them comes back.
+"""Bugs that the search, the state machine or their writing found in the core, each with its shortest story. Goal: none of them comes back.
 
 Method: the events of the counterexample, through a session that checks every invariant; then the one thing that was wrong.
 """
 
-from haltcore.effects import Cancel, CancelBatch, QueryOrder, Replace, SetTimer
+from haltcore.effects import Cancel, CancelAll, CancelBatch, Purpose, QueryOrder, Replace, SetTimer
 from haltcore.fsm.config import VenueTraits
 from haltcore.fsm.events import OrderReplaced, ReportStatus, TradeBusted
 
-from .helpers import IN_DOUBT, UNAVAILABLE, Session, price, qty
+from .helpers import BTC, ETH, IN_DOUBT, UNAVAILABLE, Session, price, qty, row
 
 
 def test_a_timer_fires_once() -> None:
@@ -83,3 +83,17 @@ def test_an_answer_from_before_a_bust_does_not_undo_it() -> None:
     s.feed(TradeBusted(s.now, s.client_id(key), "t1"))
     s.found(query, ReportStatus.FILLED, cum_qty=qty(2))
     assert (s.order(key).cum_qty, s.order(key).leaves_qty) == (0, qty(2))
+
+
+def test_a_sweep_leaves_the_orders_of_a_scope_alone_that_was_unfrozen_meanwhile() -> None:
+    """Both symbols were listed as open, then one was unfrozen by force; the next round cancelled its orders all the same."""
+    s = Session(venue=VenueTraits(conditional=False))
+    keys = [s.working(symbol=BTC), s.working(symbol=ETH)]
+    s.freeze(BTC)
+    s.freeze(ETH)
+    for effect in s.got(CancelAll):
+        s.outcome(effect)
+    s.lists_all(*(row(s.order(key)) for key in keys))
+    s.unfreeze(ETH, force=True)
+    s.fire(purpose=Purpose.SWEEP)
+    assert [effect.target.order for effect in s.got(Cancel)] == [keys[0]]

@@ -2,9 +2,9 @@
 
 Method: a Hypothesis state machine drives the real ``step``. The model is a dict per order of what the venue truly did, and a list each
 of requests that nobody has served yet, reports that are on their way, and timers. Rules submit, cancel, replace, freeze and unfreeze;
-serve any request with any fate; trade; bust and correct; hear any report, or one that was heard before; fire any timer; cut the link; kill the process. After
-every rule the core's invariants hold, and no more can fill at the venue than the core counts. At the end of every run all that is
-outstanding is delivered, and then nobody waits any more, and orders, position and freeze are what the model says.
+serve any request with any fate; trade; bust and correct; hear any report, or one that was heard before; fire any timer; cut the link;
+kill the process. After every rule the core's invariants hold, and no more can fill at the venue than the core counts. At the end of
+every run all that is outstanding is delivered; then nobody waits any more, and orders, position and freeze are what the model says.
 
 ``--hypothesis-profile=long`` runs many more lives.
 """

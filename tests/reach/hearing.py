@@ -1,4 +1,8 @@
-"""How the core is told of something, and what becomes of the world by that: one ``step``, every invariant checked, every effect on its way."""
+"""How the core hears of something, and what becomes of the world by that.
+
+One ``step``; the core's invariants and the world's properties checked on the spot; every effect put on its way. The other modules build
+their moves from these functions.
+"""
 
 from collections.abc import Iterator
 
@@ -97,7 +101,7 @@ def silent(label: str, world: World, fair: bool = False, seen: tuple[str, ...] =
     return Move(label, None, world, wrong + problems(world), seen, fair)
 
 
-def name(effect: Effect) -> str:
+def named(effect: Effect) -> str:
     return f"{type(effect).__name__}{effect.id}"
 
 
@@ -126,7 +130,7 @@ def outcome(item: Item, kind: OutcomeKind, code: str = "") -> Outcome:
     return Outcome(0, item.effect.id, verb, order, kind, code)
 
 
-def client(world: World, number: int) -> str:
+def client_of(world: World, number: int) -> str:
     return order_at(world, number).spec.client_id
 
 

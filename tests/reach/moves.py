@@ -42,7 +42,7 @@ from haltcore.fsm.events import (
 )
 from haltcore.fsm.step import start
 
-from .hearing import Moves, asked, book, client, fault, name, silent, tell, without
+from .hearing import Moves, asked, book, client_of, fault, named, silent, tell, without
 from .search import Move
 from .venue import served, travels
 from .world import (
@@ -85,7 +85,7 @@ def moves(world: World) -> Moves:
     for item in dict.fromkeys(world.wire):
         if item.stage == REPLY:
             rest = without(world, item)
-            yield tell(rest, f"the answer to {name(item.effect)} is heard", item.event, fair=True)
+            yield tell(rest, f"the answer to {named(item.effect)} is heard", item.event, fair=True)
         elif isinstance(item.effect, (Place, Replace)):
             yield from travels(world, item)
         else:
@@ -153,7 +153,7 @@ def _crash(world: World) -> Move[World]:
 def _bust(world: World, number: int, slot: Slot) -> World:
     """The last trade is void; a filled order rests again with it."""
     state = OPEN if slot.state == FILLED else slot.state
-    report = Report(number, TradeBusted(0, client(world, number), str(slot.cum)))
+    report = Report(number, TradeBusted(0, client_of(world, number), str(slot.cum)))
     return book(world, number, slot._replace(state=state, cum=slot.cum - 1), report)
 
 
@@ -173,7 +173,7 @@ def _reported(world: World, report: Report) -> Moves:
 def _trades(world: World, number: int, slot: Slot) -> Move[World]:
     cum = slot.cum + 1
     total = quantity(cum if world.setup.totals else 0)
-    fill = OrderFilled(0, client(world, number), f"v{number}", str(cum), quantity(1), at_price(slot.price), total, Usd(0))
+    fill = OrderFilled(0, client_of(world, number), f"v{number}", str(cum), quantity(1), at_price(slot.price), total, Usd(0))
     state = FILLED if cum == slot.qty else OPEN
     after = book(attrs.evolve(world, fills=world.fills - 1), number, slot._replace(state=state, cum=cum), Report(number, fill))
     return silent(f"one unit of order {number} trades", after)

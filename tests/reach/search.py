@@ -1,8 +1,8 @@
 """A breadth-first search over everything that can happen in a small world.
 
 The search knows nothing of orders. It is given a first state, a function that lists the *moves* out of a state, and a function that maps
-a state to its *key*: two states with the same key are the same situation (ids, which derive from record numbers, are renamed in it). It visits
-every situation once and keeps for each the move that led there first, so what it finds is found by a shortest way.
+a state to its *key*: two states with the same key are the same situation (ids, which derive from record numbers, are renamed in it). It
+visits every situation once and keeps for each the move that led there first, so what it finds is found by a shortest way.
 
 Three kinds of property:
 

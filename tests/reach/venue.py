@@ -48,7 +48,7 @@ from haltcore.fsm.events import (
 )
 from haltcore.fsm.outcomes import failed
 
-from .hearing import Moves, answered, book, client, fault, name, outcome, silent, tell, without
+from .hearing import Moves, answered, book, client_of, fault, named, outcome, silent, tell, without
 from .world import (
     CANCELLED,
     FILLED,
@@ -75,7 +75,7 @@ _STATUS = {
 # --- requests that add risk --------------------------------------------------------------------------------
 
 def travels(world: World, item: Item) -> Moves:
-    effect, name = item.effect, name(item.effect)
+    effect, name = item.effect, named(item.effect)
     assert isinstance(effect, (Place, Replace))
     if item.stage == QUEUE:
         code = gateway.may_send(world.core, effect)
@@ -121,7 +121,7 @@ def _refused(world: World, item: Item) -> World:
 def _arrives(world: World, item: Item) -> World:
     """The venue applies the request, reports it, and answers unless nobody waits for the answer any more."""
     number = _number(world, item.effect)
-    slot, client = world.slots[number], client(world, number)
+    slot, client = world.slots[number], client_of(world, number)
     kind = OutcomeKind.ACKNOWLEDGED
     if isinstance(item.effect, Place):
         assert slot.state == SENT, "the same place arrived twice"
@@ -139,7 +139,7 @@ def _arrives(world: World, item: Item) -> World:
 # --- other requests ----------------------------------------------------------------------------------------
 
 def served(world: World, item: Item) -> Moves:
-    effect, name = item.effect, name(item.effect)
+    effect, name = item.effect, named(item.effect)
     if isinstance(effect, (Cancel, CancelBatch, CancelAll)):
         yield from _cancels(world, item)
     elif isinstance(effect, (AcquireLease, RenewLease, ReleaseLease)):
@@ -155,7 +155,7 @@ def served(world: World, item: Item) -> Moves:
 
 
 def _cancels(world: World, item: Item) -> Moves:
-    effect, name = item.effect, name(item.effect)
+    effect, name = item.effect, named(item.effect)
     code = gateway.may_send(world.core, effect)
     if code:
         yield silent(f"{name} is held back: {code}", answered(world, item, outcome(item, OutcomeKind.REFUSED, code)), True)
@@ -198,13 +198,13 @@ def _cancelled(world: World, effect: Effect) -> tuple[World, bool]:
 
 def end(world: World, number: int, slot: Slot) -> World:
     cum = quantity(slot.cum if world.setup.totals else 0)
-    return book(world, number, slot._replace(state=CANCELLED), Report(number, OrderCancelled(0, client(world, number), cum)))
+    return book(world, number, slot._replace(state=CANCELLED), Report(number, OrderCancelled(0, client_of(world, number), cum)))
 
 
 def _row(world: World, number: int) -> OrderRow:
     slot = world.slots[number]
     return OrderRow(
-        client(world, number), f"v{number}", slot.symbol, slot.side, _STATUS[slot.state], quantity(slot.qty), at_price(slot.price),
+        client_of(world, number), f"v{number}", slot.symbol, slot.side, _STATUS[slot.state], quantity(slot.qty), at_price(slot.price),
         quantity(slot.cum), None, slot.conditional, slot.state,
     )  # fmt: skip
 
@@ -244,7 +244,7 @@ def _leases(world: World, item: Item) -> Moves:
 
 
 def _latches(world: World, item: Item) -> Moves:
-    effect, name = item.effect, name(item.effect)
+    effect, name = item.effect, named(item.effect)
     kind, latch = LatchKind.OK, world.latch
     if isinstance(effect, PublishFreeze) and all(row.symbol != effect.symbol for row in latch):
         latch = (*latch, LatchRow(effect.symbol, 1, effect.trigger, effect.reason, effect.by))

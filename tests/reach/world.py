@@ -51,7 +51,8 @@ class Setup:
 
     Commands: ``buy:QTY``, ``sell:QTY`` (in their order), ``stop:QTY``, ``cancel:I``, ``replace:I:QTY:PRICE``, ``freeze:SYMBOL``,
     ``unfreeze:SYMBOL``, ``force:SYMBOL``, ``restart``, ``peer:SYMBOL``, ``bust:I``. ``fills``: how many units may trade. ``totals``:
-    whether reports of trades and ends carry the venue's running total. ``lease``: how the store may answer. ``must_see``: what has to happen in it.
+    whether reports of trades and ends carry the venue's running total. ``lease``: how the store may answer. ``must_see``: what has to
+    happen in it.
     """
 
     name: str
