@@ -134,6 +134,7 @@ class Engine:
         self._flush_due = self._busy = False
         self._started = self._connected = self._running = self._closed = False
         self._broken: BaseException | None = None
+        self._told: JournalFailed | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -410,7 +411,7 @@ class Engine:
             except (TimeoutError, JournalFailed) as error:
                 failure = error if isinstance(error, JournalFailed) else self._hung()
                 for effect in ready:
-                    self._refuse(effect, failure.code, "not sent: its record is not on disk")
+                    self._refuse(effect, "journal_failed", f"its record is not on disk: {failure.code}")
                 self._journal_failed(failure)
             for effect in ready:
                 if self._held.pop(effect.id, None) is not None:
@@ -437,8 +438,9 @@ class Engine:
         desk = self.core.desk
         if self._running and desk is not None and ACCOUNT not in frozen_scopes(desk):
             self._feed(Freeze(self.clock.now_ns(), "", Trigger.JOURNAL, f"{failure.code}: {failure}"[:500], "haltcore"))
-        else:
+        elif failure is not self._told:
             _LOG.critical("the journal failed: %s", failure)
+        self._told = failure
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 

@@ -212,7 +212,10 @@ class Runner(Engine):
             raise self._stopped()
         effects = self._feed(event)
         if effects is None:
-            raise self._stopped() if not self._running else CommandRejected("internal_error", "haltcore failed over this command and froze")
+            if not self._running:
+                raise self._stopped()
+            denial = OrderDenied if isinstance(event, (SubmitOrder, ReplaceOrder)) else CommandRejected
+            raise denial("internal_error", "haltcore failed over this command; the account is frozen, and the log of the program says why")
         for effect in effects:
             if isinstance(effect, Denied):
                 raise OrderDenied(effect.code, effect.reason)

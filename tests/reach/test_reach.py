@@ -63,7 +63,7 @@ SMALL = (
     Setup("stop order", ("stop:1", "freeze:"), BOTH_BOOKS, faults=1, kinds=("lie", "timeout"), fills=1, must_see=("frozen",)),
     Setup("two symbols", ("buy:1:AAA", "buy:1:BBB", "freeze:AAA"), TWO_SYMBOLS, fills=1, swift=True, must_see=("frozen",)),
     Setup("two scopes", ("buy:1:AAA", "freeze:AAA", "freeze:", "force:AAA"), TWO_SYMBOLS, swift=True, must_see=("frozen", "active")),
-    Setup("batches", ("buy:1", "buy:1", "freeze:"), BATCHES, faults=1, kinds=("unavailable", "doubt"), swift=True, ordered=True),
+    Setup("batches", ("buy:1", "buy:1", "freeze:"), BATCHES, faults=1, kinds=("unavailable",), swift=True, ordered=True),
     Setup("bust", ("buy:1", "bust:0", "freeze:"), fills=1, must_see=("a finished order is open again", "frozen")),
 )  # fmt: skip
 
@@ -72,6 +72,7 @@ LARGE = (
         "two orders, one fault", ("buy:2", "sell:1", "cancel:0"), faults=1, kinds=("timeout", "dup", "lose"), fills=2, swift=True,
         ordered=True,
     ),
+    Setup("batches in doubt", ("buy:1", "buy:1", "freeze:"), BATCHES, faults=1, kinds=("doubt",), swift=True, ordered=True),
     Setup("restart, one fault", ("buy:1", "restart", "cancel:0"), faults=1, kinds=("timeout", "failed", "early"), fills=1),
     Setup("restart in a sweep, trades", ("buy:1", "restart", "freeze:"), fills=1, must_see=("restart in the middle of a sweep",)),
     Setup("lease, trades", ("buy:1", "freeze:"), STORE, lease=LEASE, fills=1),
