@@ -131,6 +131,7 @@ class Engine:
         self._refusals: dict[EffectId, tuple[str, str]] = {}
         self._commit_task: asyncio.Task[None] | None = None
         self._stop_task: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
         self._flush_due = self._busy = False
         self._started = self._connected = self._running = self._closed = False
         self._broken: BaseException | None = None
@@ -149,9 +150,10 @@ class Engine:
         self._started = True
         self._loop = asyncio.get_running_loop()
         try:
-            if self._journal_path is not None:
-                await self._open_journal(str(self._journal_path))
-            self._connect()
+            async with self._opening:
+                if self._journal_path is not None:
+                    await self._open_journal(str(self._journal_path))
+                self._connect()
             await self._until(lambda: self.core.desk is not None and self.core.desk.opened and self.core.desk.stock is None)
         except BaseException:
             with contextlib.suppress(JournalFailed):
@@ -198,14 +200,18 @@ class Engine:
 
     async def _stop(self) -> None:
         unproven = ""
+        async with self._opening:
+            pass  # a start under way gets as far as having something to stop
         if self._running:
             self._feed(Stopping(self.clock.now_ns(), self._on_stop == "freeze", self._who))
         if not self._closed and self._on_stop == "freeze":
             unproven = await self._prove()
         await self._drain()
-        await self._close()
-        if unproven:
-            raise StoppedUnproven("unproven", unproven)
+        try:
+            await self._close()
+        finally:
+            if unproven:
+                raise StoppedUnproven("unproven", unproven)
 
     async def _prove(self) -> str:
         """Wait for the proof; "", or why there is none and what is left."""

@@ -56,12 +56,11 @@ from ..fsm.events import (
     OrderQueried,
     OrderRejected,
     OrderRow,
-    Outcome,
     OutcomeKind,
     Positions,
     ReplaceRejected,
 )
-from ..fsm.outcomes import failed, verb_and_order
+from ..fsm.outcomes import failed, outcome
 from .faults import Drawn, Fault, FaultPlan, FaultSource
 from .ladder import Ticket
 from .matching import Exchange
@@ -273,7 +272,7 @@ class PaperVenue:
             return _replied(effect, self._cancel_one(effect, effect.target, now_ns))
         if effect.symbol not in self.exchange.symbols:
             return [failed(effect, now_ns, OutcomeKind.REFUSED, "unknown_symbol", f"{effect.symbol!r} is not traded here")]
-        done = _acknowledged(effect, now_ns)
+        done = outcome(effect, now_ns, OutcomeKind.ACKNOWLEDGED)
         if isinstance(effect, CancelBatch):
             return [*(self._cancel_one(effect, target, now_ns) for target in effect.targets), done]
         if fault is Fault.CANCEL_ALL_MISSES_STOPS:
@@ -378,13 +377,7 @@ def _replied(effect: Effect, reply: Event) -> list[Event]:
     """The exchange's word about one order, and the outcome that it means."""
     if isinstance(reply, (OrderRejected, CancelRejected, ReplaceRejected)):
         return [reply, failed(effect, reply.at_ns, OutcomeKind.REFUSED, reply.reason)]
-    return [reply, _acknowledged(effect, reply.at_ns)]
-
-
-def _acknowledged(effect: Effect, at_ns: int) -> Outcome:
-    verb = verb_and_order(effect)
-    assert verb is not None  # only requests that act come here
-    return Outcome(at_ns, effect.id, *verb, OutcomeKind.ACKNOWLEDGED)
+    return [reply, outcome(effect, reply.at_ns, OutcomeKind.ACKNOWLEDGED)]
 
 
 def _aims_at(effect: Cancel | CancelBatch | CancelAll, row: OrderRow) -> bool:

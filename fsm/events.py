@@ -304,7 +304,7 @@ class TradeCorrected:
 
 @frozen
 class Outcome:
-    """What became of a request that acts on orders. ``order`` is its key, 0 for bulk and foreign ones.
+    """What became of a request that acts on orders. ``order`` is its key, 0 for bulk and foreign ones; ``orders`` are the keys of a batch.
 
     ``retry_after_ms`` is the venue's own demand (Retry-After, ban-until), 0 for none. ``code`` is the venue's, or ours.
     """
@@ -317,6 +317,7 @@ class Outcome:
     code: str = ""
     text: str = ""
     retry_after_ms: int = 0
+    orders: tuple[int, ...] = ()
 
 
 @frozen

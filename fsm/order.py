@@ -104,12 +104,16 @@ NO_TRADES: Map[str, Trade] = Map()
 
 @frozen
 class Fills:
-    """What the two witnesses say: the trades and the venue's running total, each with what it cost."""
+    """What the two witnesses say: the trades and the venue's running total, each with what it cost.
+
+    ``seen`` is the highest total ever; it never falls. After a bust it tells a late copy of an old report from news.
+    """
 
     traded: Qty
     traded_cost: Notional
     reported: Qty
     reported_cost: Notional
+    seen: Qty
     trades: Map[str, Trade]
 
     @property
@@ -123,7 +127,7 @@ class Fills:
         return self.traded_cost if self.traded >= self.reported else self.reported_cost
 
 
-NO_FILLS = Fills(Qty(0), Notional(0), Qty(0), Notional(0), NO_TRADES)
+NO_FILLS = Fills(Qty(0), Notional(0), Qty(0), Notional(0), Qty(0), NO_TRADES)
 
 
 @frozen

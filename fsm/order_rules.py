@@ -144,16 +144,17 @@ def _resized(o: Order, qty: Qty, price: Price | None, venue_id: str) -> Order:
     return Order(o.key, o.spec, venue_id or o.venue_id, size, price, reserve, True, o.triggered, o.halt, o.ended, o.fills, requests)
 
 
-def _reported(o: Order, cum_qty: Qty, avg_price: Price | None) -> Order:
-    """The venue's running total, by the max rule. Without an average price the gap is valued at the order's own."""
+def _reported(o: Order, cum_qty: Qty, avg_price: Price | None, asked: bool = False) -> Order:
+    """The venue's running total, by the max rule. Without an average price the gap is valued at the order's own. A total that was seen
+    before says nothing new, unless we asked: it may be a late copy from before a bust."""
     f = o.fills
-    if cum_qty <= f.reported or cum_qty <= f.traded:
+    if cum_qty <= f.reported or cum_qty <= f.traded or (cum_qty <= f.seen and not asked):
         return o
     if avg_price is not None:
         cost = cum_qty * avg_price
     else:
         cost = f.cost + (cum_qty - f.cum_qty) * (o.price if o.price is not None else o.reserve)
-    return _with_fills(o, Fills(f.traded, f.traded_cost, cum_qty, Notional(cost), f.trades))
+    return _with_fills(o, Fills(f.traded, f.traded_cost, cum_qty, Notional(cost), max(cum_qty, f.seen), f.trades))
 
 
 def _in_book(o: Order, row: OrderRow) -> Order:
@@ -247,7 +248,7 @@ def fill(o: Order, e: OrderFilled, t: Times) -> Change:
     traded = Qty(f.traded + e.last_qty)
     cost = Notional(f.traded_cost + e.last_qty * e.last_price)
     live = o if o.accepted and not o.requests.not_found else _alive(o, e.venue_id)
-    after = _with_fills(live, Fills(traded, cost, f.reported, f.reported_cost, trades))
+    after = _with_fills(live, Fills(traded, cost, f.reported, f.reported_cost, max(traded, f.seen), trades))
     if e.cum_qty > traded:
         after = _reported(after, e.cum_qty, None)
     notes = _fill_notes(o, after)
@@ -342,9 +343,9 @@ def bust(o: Order, e: TradeBusted, t: Times) -> Change:
         trades = f.trades.set(e.trade_id, Trade(Qty(0), Price(0), True))
         if f.reported > f.traded and o.ended is _NO:
             # The venue's total may hold it, and how much of it is not said: only the trades count until the venue has been asked.
-            after, _ = _overtaken(_with_fills(o, Fills(f.traded, f.traded_cost, Qty(0), Notional(0), trades)))
+            after, _ = _overtaken(_with_fills(o, Fills(f.traded, f.traded_cost, Qty(0), Notional(0), f.seen, trades)))
             return after, (Note.UNKNOWN_TRADE, Note.ASK)
-        after, notes = _overtaken(_with_fills(o, Fills(f.traded, f.traded_cost, f.reported, f.reported_cost, trades)))
+        after, notes = _overtaken(_with_fills(o, Fills(f.traded, f.traded_cost, f.reported, f.reported_cost, f.seen, trades)))
         return after, (Note.UNKNOWN_TRADE, *notes)
     trades = f.trades.set(e.trade_id, Trade(Qty(0), known.price, True))
     after, notes = _overtaken(_with_fills(o, _moved(f, -known.qty, -known.qty * known.price, trades)))
@@ -361,7 +362,8 @@ def correct(o: Order, e: TradeCorrected, t: Times) -> Change:
         return o, (Note.DUPLICATE,)
     trades = f.trades.set(e.trade_id, Trade(e.qty, e.price, False))
     if known is None:
-        fills = Fills(Qty(f.traded + e.qty), Notional(f.traded_cost + e.qty * e.price), f.reported, f.reported_cost, trades)
+        traded = Qty(f.traded + e.qty)
+        fills = Fills(traded, Notional(f.traded_cost + e.qty * e.price), f.reported, f.reported_cost, max(traded, f.seen), trades)
         after = _with_fills(o if o.accepted else _alive(o, ""), fills)
         return after, (Note.UNKNOWN_TRADE, *_fill_notes(o, after))
     after, notes = _overtaken(_with_fills(o, _moved(f, e.qty - known.qty, e.qty * e.price - known.qty * known.price, trades)))
@@ -377,7 +379,8 @@ def _moved(f: Fills, qty: int, cost: int, trades: Map[str, Trade]) -> Fills:
     """Both witnesses take a bust or correction over; the venue's total is not reported anew for it."""
     reported = Qty(max(0, f.reported + qty)) if f.reported else f.reported
     reported_cost = Notional(max(0, f.reported_cost + cost)) if f.reported else f.reported_cost
-    return Fills(Qty(f.traded + qty), Notional(f.traded_cost + cost), reported, reported_cost, trades)
+    traded = Qty(f.traded + qty)
+    return Fills(traded, Notional(f.traded_cost + cost), reported, reported_cost, max(traded, reported, f.seen), trades)
 
 
 # --- rules: what came of our requests -------------------------------------------------------------------------------
@@ -465,7 +468,7 @@ def found_open(o: Order, row: OrderRow, t: Times) -> Change:
     """Asked for and open: doubts about place and cancel are settled; a replace only once it has shown or can no longer arrive."""
     r = o.requests
     pending = r.replace
-    after = _in_book(_reported(o, row.cum_qty, row.avg_price), row)
+    after = _in_book(_reported(o, row.cum_qty, row.avg_price, asked=True), row)
     notes = _fill_notes(o, after)
     price = row.price if row.price is not None and row.price > 0 else o.price  # a venue that does not say has not changed it
     differs = row.qty > 0 and (row.qty != o.qty or price != o.price) and o.spec.type is not OrdType.MARKET
@@ -485,38 +488,38 @@ def found_open(o: Order, row: OrderRow, t: Times) -> Change:
 
 def found_filled(o: Order, row: OrderRow, t: Times) -> Change:
     """Asked for and filled. A venue that names no total means the whole quantity; if it names less, that is the order's quantity now."""
-    after = _reported(_alive(o, row.venue_id), row.cum_qty if row.cum_qty > 0 else o.qty, row.avg_price)
+    after = _reported(_alive(o, row.venue_id), row.cum_qty if row.cum_qty > 0 else o.qty, row.avg_price, asked=True)
     notes = _fill_notes(o, after)
     return _resized(with_requests(after, NO_REQUESTS), after.cum_qty, after.price, row.venue_id), notes
 
 
 def found_cancelled(o: Order, row: OrderRow, t: Times) -> Change:
     """Asked for and cancelled."""
-    after = _reported(o, row.cum_qty, row.avg_price)
+    after = _reported(o, row.cum_qty, row.avg_price, asked=True)
     return _end(after, Ended.CANCELLED, True), _fill_notes(o, after)
 
 
 def found_expired(o: Order, row: OrderRow, t: Times) -> Change:
     """Asked for and expired."""
-    after = _reported(o, row.cum_qty, row.avg_price)
+    after = _reported(o, row.cum_qty, row.avg_price, asked=True)
     return _end(after, Ended.EXPIRED, True), _fill_notes(o, after)
 
 
 def found_rejected(o: Order, row: OrderRow, t: Times) -> Change:
     """Asked for and refused."""
-    after = _reported(o, row.cum_qty, row.avg_price)
+    after = _reported(o, row.cum_qty, row.avg_price, asked=True)
     return _end(after, Ended.REJECTED, o.accepted), _fill_notes(o, after)
 
 
 def found_late(o: Order, row: OrderRow, t: Times) -> Change:
     """Asked for, and ended meanwhile: only the total can still tell something."""
-    after = _reported(o, row.cum_qty, row.avg_price)
+    after = _reported(o, row.cum_qty, row.avg_price, asked=True)
     return after, _fill_notes(o, after)
 
 
 def found_alive(o: Order, row: OrderRow, t: Times) -> Change:
     """Asked for and open, though it was refused: as ``resurrect``."""
-    after = _reported(o, row.cum_qty, row.avg_price)
+    after = _reported(o, row.cum_qty, row.avg_price, asked=True)
     return after, (*_fill_notes(o, after), Note.RESURRECTED)
 
 

@@ -45,14 +45,22 @@ _LEASE_KINDS = {OutcomeKind.UNAVAILABLE: LeaseKind.UNAVAILABLE, OutcomeKind.REFU
 _LATCH_KINDS = {OutcomeKind.UNAVAILABLE: LatchKind.UNAVAILABLE, OutcomeKind.REFUSED: LatchKind.UNAVAILABLE}
 
 
-def verb_and_order(effect: Effect) -> tuple[Verb, int] | None:
-    """The verb and order key that an :class:`Outcome` of this effect carries; None when it owes another kind of answer."""
+def outcome(
+    effect: Effect, at_ns: int, kind: OutcomeKind, code: str = "", text: str = "", retry_after_ms: int = 0
+) -> Outcome:
+    """What became of a request that acts on orders. Raises ValueError for an effect that owes another kind of answer, or none."""
     verb = _VERBS.get(type(effect))
     if verb is None:
-        return None
+        raise ValueError(f"{type(effect).__name__} does not act on orders, so it owes no Outcome")
+    order: int = 0
+    orders: tuple[int, ...] = ()
     if isinstance(effect, (Place, Replace)):
-        return verb, effect.order
-    return verb, effect.target.order if isinstance(effect, Cancel) else 0
+        order = effect.order
+    elif isinstance(effect, Cancel):
+        order = effect.target.order
+    elif isinstance(effect, CancelBatch):
+        orders = tuple(target.order for target in effect.targets if target.order)
+    return Outcome(at_ns, effect.id, verb, order, kind, code, text, retry_after_ms, orders)
 
 
 def owes_outcome(effect: Effect) -> bool:
@@ -66,9 +74,8 @@ def failed(
     """The event that says so. Raises ValueError for an effect that owes no outcome, and for ACKNOWLEDGED, which is no failure."""
     if kind is OutcomeKind.ACKNOWLEDGED:
         raise ValueError(f"{type(effect).__name__}: an acknowledged effect has not failed")
-    verb = verb_and_order(effect)
-    if verb is not None:
-        return Outcome(at_ns, effect.id, verb[0], verb[1], kind, code, text, retry_after_ms)
+    if type(effect) in _VERBS:
+        return outcome(effect, at_ns, kind, code, text, retry_after_ms)
     answer = _ANSWERS.get(type(effect))
     if answer is None:
         raise ValueError(f"{type(effect).__name__} owes no outcome")

@@ -55,10 +55,12 @@ def on_outcome(turn: Turn, event: Outcome) -> None:
 
 def _settle_batch(turn: Turn, event: Outcome) -> None:
     """What became of a batch became of each of its orders that has not been reported on by itself; else they would show as pending
-    cancel for ever. Only a sweep sends batches, and each of its rounds walks the open orders too."""
+    cancel for ever."""
     kind = f"{Verb.CANCEL.value}_{event.kind.value}"
-    for order in sorted((o for o in turn.orders.values() if o.requests.cancel == event.effect), key=lambda o: o.key):
-        settle(turn, order, kind, event, event.retry_after_ms)
+    for key in event.orders:
+        order = turn.orders.get(key)
+        if order is not None and order.requests.cancel == event.effect:
+            settle(turn, order, kind, event, event.retry_after_ms)
 
 
 def on_queried(turn: Turn, event: OrderQueried) -> None:

@@ -62,7 +62,6 @@ from haltcore.fsm.events import (
     OrderQueried,
     OrderRejected,
     OrderRow,
-    Outcome,
     OutcomeKind,
     PositionRow,
     Positions,
@@ -76,7 +75,7 @@ from haltcore.fsm.events import (
 )
 from haltcore.fsm.invariants import broken, broken_state
 from haltcore.fsm.order import Order, OrdStatus
-from haltcore.fsm.outcomes import verb_and_order
+from haltcore.fsm.outcomes import outcome
 from haltcore.fsm.step import step
 
 SESSION = "test001"
@@ -279,9 +278,7 @@ class Session:
         self, effect: Effect, kind: OutcomeKind = ACKNOWLEDGED, code: str = "", retry_after_ms: int = 0
     ) -> tuple[Effect, ...]:
         """What became of a request on orders."""
-        verb_order = verb_and_order(effect)
-        assert verb_order is not None
-        return self.feed(Outcome(self.now, effect.id, *verb_order, kind, code, "", retry_after_ms))
+        return self.feed(outcome(effect, self.now, kind, code, "", retry_after_ms))
 
     def found(self, query: QueryOrder, status: ReportStatus = ReportStatus.OPEN, **fields: Any) -> tuple[Effect, ...]:
         """The venue knows the order and describes it."""

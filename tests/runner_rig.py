@@ -6,6 +6,7 @@ what the runner itself holds back.
 
 import asyncio
 import functools
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ from haltcore.fsm.events import (
     Positions,
     ReportStatus,
 )
-from haltcore.fsm.outcomes import owes_outcome, verb_and_order
+from haltcore.fsm.outcomes import outcome, owes_outcome
 from haltcore.fsm.replay import Source, replay
 from haltcore.fsm.verdict import Verdict
 
@@ -78,9 +79,7 @@ async def for_ever(_: Effect) -> Any:
 
 def acknowledged(effect: Effect, at_ns: int = 0) -> Outcome:
     """The venue took it."""
-    verb = verb_and_order(effect)
-    assert verb is not None
-    return Outcome(at_ns, effect.id, *verb, OutcomeKind.ACKNOWLEDGED)
+    return outcome(effect, at_ns, OutcomeKind.ACKNOWLEDGED)
 
 
 class HandVenue:
@@ -130,6 +129,28 @@ class HandVenue:
         return [effect for effect in self.calls if isinstance(effect, kind)]
 
 
+class DurableVenue(HandVenue):
+    """Notes for each request how much of the log was durable, and its length, when it arrived."""
+
+    disk: MemoryDisk
+
+    async def perform(self, effect: Any) -> Any:
+        self.durable[effect.id] = (self.disk.synced[LOG], position_of(self.disk, effect))
+        return await super().perform(effect)
+
+    def __init__(self, disk: MemoryDisk) -> None:
+        super().__init__()
+        self.disk = disk
+        self.durable: dict[Any, tuple[int, int]] = {}
+
+
+def position_of(disk: MemoryDisk, effect: Any) -> int:
+    """Where the record that decided the effect ends in the log, or beyond everything if it is not there yet."""
+    content = bytes(disk.content[LOG])
+    found = re.search(rb'"%s"' % effect.client_id.encode(), content) if isinstance(effect, (Place, Replace)) else None
+    return content.index(b"\n", found.end()) + 1 if found else 10**12
+
+
 def _row(place: Place) -> OrderRow:
     return OrderRow(
         place.client_id, "v" + place.client_id, place.symbol, place.side, ReportStatus.OPEN, place.qty, place.price, Price(0),  # type: ignore[arg-type]
@@ -140,7 +161,9 @@ def _row(place: Place) -> OrderRow:
 class Rig:
     """The world around a runner. ``seen`` are its records, ``alerts`` what people heard."""
 
-    def __init__(self, venue: Any = None, disk: MemoryDisk | None = None, conf: Config | None = None, journal: str | None = LOG, **options: Any) -> None:
+    def __init__(
+        self, venue: Any = None, disk: MemoryDisk | None = None, conf: Config | None = None, journal: str | None = LOG, **options: Any
+    ) -> None:
         self.clock = LoopClock(asyncio.get_running_loop(), EPOCH_NS)
         self.venue = venue if venue is not None else PaperVenue([BTC, ETH], seed=1)
         self.disk = disk if disk is not None else MemoryDisk()

@@ -119,7 +119,7 @@ def test_doubt_keeps_its_first_moment_and_the_requests_under_way() -> None:
 
 @given(st.integers(1, 50), st.integers(0, 60), st.integers(0, 60), st.integers(1, 50), st.sampled_from(Ended))
 def test_what_is_left_is_never_negative_nor_below_what_may_fill(size: int, traded: int, reported: int, pending: int, ended: Ended) -> None:
-    fills = Fills(Qty(traded), Notional(traded), Qty(reported), Notional(2 * reported), NO_FILLS.trades)
+    fills = Fills(Qty(traded), Notional(traded), Qty(reported), Notional(2 * reported), Qty(max(traded, reported)), NO_FILLS.trades)
     subject = order(qty=Qty(size), fills=fills, ended=ended, replace=Replacement(None, Qty(pending), None))
     assert subject.cum_qty == max(traded, reported)
     if ended is not Ended.NO:

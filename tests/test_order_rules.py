@@ -447,3 +447,25 @@ def test_an_answer_older_than_a_contradiction_does_not_settle_it() -> None:
     assert s.codes() == ["stale_answer"]
     s.found(second, ReportStatus.REJECTED)
     assert s.order(key).ended is Ended.REJECTED
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_late_copy_from_before_a_bust_does_not_bring_the_void_quantity_back(asked: bool) -> None:
+    """Cancelled with 6 filled, 4 of them busted; a copy of the cancel still says 6. Only an answer to a question would count."""
+    s = Session()
+    key = s.working(amount=10)
+    s.fill(key, 4, trade="t1", cum=4)
+    s.fill(key, 2, trade="t2", cum=6)
+    if asked:
+        s.feed(TradeBusted(s.now, s.client_id(key), "t1"))
+        s.cancel(key)
+        s.outcome(s.one(Cancel), OutcomeKind.IN_DOUBT)
+        s.found(s.one(QueryOrder), ReportStatus.CANCELLED, cum_qty=qty(5))
+        assert s.order(key).cum_qty == qty(5)
+        return
+    s.cancelled(key, 6)
+    s.feed(TradeBusted(s.now, s.client_id(key), "t1"))
+    assert s.position() == qty(2)
+    s.cancelled(key, 6)
+    assert s.codes() == ["duplicate_report"]
+    assert s.position() == qty(2)

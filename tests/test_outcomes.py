@@ -6,7 +6,7 @@ Method: effects of every class are generated from their types, and each is faile
 from typing import Any
 
 import pytest
-from haltcore.effects import NO_FENCE, Cancel, Effect, Part, Place, Replace
+from haltcore.effects import NO_FENCE, Cancel, CancelBatch, Effect, Part, Place, Replace
 from haltcore.effects.performer import EFFECT_CLASSES
 from haltcore.fsm.events import (
     EVENT_CLASSES,
@@ -22,7 +22,7 @@ from haltcore.fsm.events import (
     Positions,
     Verb,
 )
-from haltcore.fsm.outcomes import failed, owes_outcome, verb_and_order
+from haltcore.fsm.outcomes import failed, outcome, owes_outcome
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,20 +96,21 @@ def test_success_is_no_failure(effect: Effect) -> None:
 @given(st.data())
 def test_an_outcome_names_its_request_and_its_order(of: type[Effect], data: st.DataObject) -> None:
     effect = data.draw(st.from_type(of))
-    named = verb_and_order(effect)
     if OWED[type(effect).__name__] is not Outcome:
-        assert named is None
+        with pytest.raises(ValueError, match="owes no Outcome"):
+            outcome(effect, 1, OutcomeKind.ACKNOWLEDGED)
         return
-    assert named is not None
-    verb, order = named
-    assert verb.value.replace("_", "") == type(effect).__name__.lower()
+    named = outcome(effect, 1, OutcomeKind.ACKNOWLEDGED)
+    assert named.verb.value.replace("_", "") == type(effect).__name__.lower()
     match effect:
         case Place() | Replace():
-            assert order == effect.order
+            assert (named.order, named.orders) == (effect.order, ())
         case Cancel():
-            assert order == effect.target.order
+            assert (named.order, named.orders) == (effect.target.order, ())
+        case CancelBatch():
+            assert (named.order, named.orders) == (0, tuple(target.order for target in effect.targets if target.order))
         case _:
-            assert order == 0
+            assert (named.order, named.orders) == (0, ())
 
 
 def test_every_verb_has_its_effect() -> None:

@@ -42,7 +42,7 @@ from haltcore.fsm.config import Config, ForeignPolicy, StorePolicy, SweepPolicy,
 from haltcore.fsm.core import EMPTY, Core
 from haltcore.fsm.events import EVENT_CLASSES, EVIDENCE_CLASSES, Event, OutcomeKind
 from haltcore.fsm.invariants import broken, broken_state
-from haltcore.fsm.outcomes import failed, owes_outcome, verb_and_order
+from haltcore.fsm.outcomes import failed, outcome, owes_outcome
 from haltcore.fsm.step import HANDLERS, start, step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -139,9 +139,7 @@ def _answer(core: Core, effect: Effect, kind: OutcomeKind, variant: int) -> Even
     if kind is not ACKNOWLEDGED:
         return failed(effect, at, kind, "code", "text", variant * 300)
     if isinstance(effect, (Place, Replace, Cancel, CancelBatch, CancelAll)):
-        verb_order = verb_and_order(effect)
-        assert verb_order is not None
-        return ev.Outcome(at, effect.id, *verb_order, kind)
+        return outcome(effect, at, kind)
     open_rows = tuple(_row(core, key, variant) for key in sorted(core.orders)[:variant])
     if isinstance(effect, QueryOrder):
         order = core.order(effect.order)

@@ -48,7 +48,6 @@ from haltcore.fsm.events import (
     OrderQueried,
     OrderReplaced,
     OrderRow,
-    Outcome,
     OutcomeKind,
     Positions,
     ReplaceOrder,
@@ -63,7 +62,7 @@ from haltcore.fsm.events import (
 )
 from haltcore.fsm.exposure import FLAT
 from haltcore.fsm.invariants import broken, broken_state
-from haltcore.fsm.outcomes import failed, owes_outcome, verb_and_order
+from haltcore.fsm.outcomes import failed, outcome, owes_outcome
 from haltcore.fsm.step import start, step
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -186,8 +185,6 @@ class Life(RuleBasedStateMachine):
             self.tell(self._answer(effect) if fate == "done" else failed(effect, 0, OutcomeKind.UNAVAILABLE, "down"))
             return
         code = gateway.may_send(self.core, effect)
-        verb, order = verb_and_order(effect) or (None, 0)
-        assert verb is not None
         if code or fate in ("refused", "unavailable"):
             kind = OutcomeKind.REFUSED if code or fate == "refused" else OutcomeKind.UNAVAILABLE
         elif fate in ("lost", "late"):
@@ -199,7 +196,7 @@ class Life(RuleBasedStateMachine):
             kind = OutcomeKind.IN_DOUBT if fate == "answer lost" else OutcomeKind.ACKNOWLEDGED if done else OutcomeKind.REFUSED
         if isinstance(effect, Place) and kind in NOT_DONE:
             self.truth[effect.order]["state"] = "never"
-        self.tell(Outcome(0, effect.id, verb, order, kind, code))
+        self.tell(outcome(effect, 0, kind, code))
 
     @precondition(lambda self: self.zombies)
     @rule(at=INDEX)

@@ -29,7 +29,8 @@ from haltcore.fsm.events import (
 )
 from haltcore.fsm.invariants import broken, broken_state
 from haltcore.fsm.order import is_done
-from haltcore.fsm.outcomes import owes_outcome, verb_and_order
+from haltcore.fsm.outcomes import outcome as _outcome
+from haltcore.fsm.outcomes import owes_outcome
 from haltcore.fsm.step import step
 
 from .search import Move
@@ -125,9 +126,7 @@ def fault(world: World, kind: str) -> World | None:
 
 
 def outcome(item: Item, kind: OutcomeKind, code: str = "") -> Outcome:
-    verb, order = verb_and_order(item.effect) or (None, 0)
-    assert verb is not None
-    return Outcome(0, item.effect.id, verb, order, kind, code)
+    return _outcome(item.effect, 0, kind, code)
 
 
 def client_of(world: World, number: int) -> str:

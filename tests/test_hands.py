@@ -1,0 +1,217 @@
+"""Goal: every effect gets exactly one outcome, and a performer that fails costs its own effect only (DESIGN section 14, 5 and 6).
+
+Method: a venue made by hand misbehaves in every way that a performer can, on simulated time, for an order and for a sweep.
+"""
+
+import asyncio
+from typing import Any
+
+import pytest
+from haltcore.adapters.answers import OrderInDoubt
+from haltcore.effects import (
+    Alert,
+    Metric,
+    Place,
+)
+from haltcore.fsm.config import VenueTraits
+from haltcore.fsm.events import (
+    OrderAccepted,
+    Outcome,
+    OutcomeKind,
+    Verb,
+)
+
+from tests.helpers import config
+from tests.runner_rig import HandVenue, Rig, acknowledged, buy, for_ever, later, simulated
+
+# --- 5 and 6: exactly one outcome, whatever the performer does ------------------------------------------------------
+
+
+async def _nothing_at_all(_: Any) -> Any:
+    return []
+
+
+async def _none(_: Any) -> Any:
+    return None
+
+
+async def _anothers(effect: Any) -> Any:
+    return [Outcome(0, (1, 0), acknowledged(effect).verb, effect.order, OutcomeKind.ACKNOWLEDGED)]
+
+
+async def _of_another_verb(effect: Any) -> Any:
+    return [Outcome(0, effect.id, Verb.CANCEL, effect.order, OutcomeKind.ACKNOWLEDGED)]
+
+
+async def _two(effect: Any) -> Any:
+    refused = Outcome(0, effect.id, acknowledged(effect).verb, effect.order, OutcomeKind.REFUSED, "no")
+    return [acknowledged(effect), refused]
+
+
+async def _raises(_: Any) -> Any:
+    raise ZeroDivisionError
+
+
+async def _raises_cancelled(_: Any) -> Any:
+    raise asyncio.CancelledError
+
+
+class _Odd(BaseException):
+    """Neither an Exception nor one of those that end a process."""
+
+
+async def _raises_timeout(_: Any) -> Any:
+    raise TimeoutError
+
+
+async def _will_not_be_cancelled(_: Any) -> Any:
+    """Nearly: the third time it gives in, so that the test can end."""
+    for _ in range(2):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            continue
+    await asyncio.Event().wait()
+
+
+async def _is_cancelled(_: Any) -> Any:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await asyncio.Event().wait()
+
+
+MISBEHAVIOURS = {
+    "hangs": (for_ever, "timeout"),
+    "hangs and will not be cancelled": (_will_not_be_cancelled, "timeout"),
+    "returns nothing": (_nothing_at_all, "no_outcome"),
+    "returns None": (_none, "performer_raised"),
+    "returns another's outcome": (_anothers, "wrong_outcome"),
+    "returns an outcome of another verb": (_of_another_verb, "wrong_outcome"),
+    "returns two outcomes": (_two, "wrong_outcome"),
+    "raises": (_raises, "performer_raised"),
+    "raises TimeoutError": (_raises_timeout, "performer_raised"),
+    "raises CancelledError": (_raises_cancelled, "performer_raised"),
+    "is cancelled": (_is_cancelled, "performer_raised"),
+}
+
+
+@pytest.mark.parametrize("name", MISBEHAVIOURS)
+@simulated
+async def test_5_a_place_gets_exactly_one_outcome_when_its_performer(name: str) -> None:
+    behaviour, code = MISBEHAVIOURS[name]
+    venue = HandVenue(Place=behaviour)
+    rig = Rig(venue, conf=config(venue=VenueTraits(place_expiry_ms=100)))
+    await rig.bot.start()
+    with pytest.raises(OrderInDoubt) as doubt:
+        await buy(rig.bot)
+    (place,) = rig.effects(Place)
+    (outcome,) = rig.outcomes(place)
+    assert (outcome.kind, outcome.code) == (OutcomeKind.IN_DOUBT, code)  # type: ignore[attr-defined]
+    assert (doubt.value.executed, doubt.value.client_id, doubt.value.code) == (None, place.client_id, "in_doubt")
+    assert rig.bot.status().in_flight == 0
+    await later(60)
+    assert (await rig.bot.freeze("test", "ops")).verified
+    assert rig.unanswered() == []
+    assert len(venue.called(Place)) == 1, "never sent again"
+    await rig.bot.stop()
+
+
+@pytest.mark.parametrize("name", MISBEHAVIOURS)
+@simulated
+async def test_5_a_sweep_ends_in_proof_although_the_performer_of_cancel_all(name: str) -> None:
+    if "another" in name:
+        return  # those behaviours are made for orders
+    behaviour, _ = MISBEHAVIOURS[name]
+
+    async def twice(effect: Any) -> Any:
+        return [acknowledged(effect), acknowledged(effect)]
+
+    venue = HandVenue(CancelAll=twice if "two" in name else behaviour)
+    rig = Rig(venue)
+    await rig.bot.start()
+    await buy(rig.bot)
+    await rig.bot.freeze("test", "ops")
+    await later(120)
+    assert rig.bot.proven()
+    assert rig.unanswered() == []
+    await rig.bot.stop()
+
+
+@simulated
+async def test_5_a_reply_after_the_time_out_is_evidence_but_no_second_outcome() -> None:
+    async def late(effect: Place) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            venue.open[effect.client_id] = effect
+            return [OrderAccepted(venue.now_ns(), effect.client_id, "v1"), acknowledged(effect)]  # noqa: B012 - a swallowed cancellation
+
+    venue = HandVenue(Place=late)
+    async with Rig(venue) as rig:
+        with pytest.raises(OrderInDoubt):
+            await buy(rig.bot)
+        await later(0.1)
+        (order,) = rig.bot.orders()
+        assert not order.in_doubt
+        assert len(rig.outcomes(rig.effects(Place)[0])) == 1
+
+
+@simulated
+async def test_5_an_answer_that_is_emitted_is_no_second_outcome() -> None:
+    async def both(effect: Place) -> Any:
+        venue.emit(acknowledged(effect))
+        return venue.well(effect)
+
+    venue = HandVenue(Place=both)
+    async with Rig(venue) as rig:
+        await buy(rig.bot)
+        assert len(rig.outcomes(rig.effects(Place)[0])) == 1
+
+
+@simulated
+async def test_6_an_odd_base_exception_is_an_outcome_and_leaves_the_runner_well() -> None:
+    async def odd(_: Any) -> Any:
+        raise _Odd
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    venue = HandVenue(Place=odd)
+    async with Rig(venue) as rig:
+        with pytest.raises(OrderInDoubt):
+            await buy(rig.bot)
+        assert rig.outcomes(rig.effects(Place)[0])[0].text == "_Odd"  # type: ignore[attr-defined]
+
+
+class _BadPeople:
+    serves = (Alert,)
+
+    def __init__(self, error: type[BaseException] | None) -> None:
+        self.error, self.heard = error, 0
+
+    async def perform(self, effect: Any) -> Any:  # noqa: ARG002
+        self.heard += 1
+        if self.error is None:
+            await asyncio.Event().wait()
+        else:
+            raise self.error
+
+
+class _BadMetrics(_BadPeople):
+    serves = (Metric,)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, None])
+@simulated
+async def test_6_people_and_metrics_that_raise_or_hang_cost_their_own_word_only(error: Any, caplog: pytest.LogCaptureFixture) -> None:
+    people, metrics = _BadPeople(error), _BadMetrics(error)
+    async with Rig(people=people, metrics=metrics) as rig:
+        await buy(rig.bot)
+        assert (await rig.bot.freeze("test", "ops")).verified
+        await later(200)
+        words = rig.effects(Alert), rig.effects(Metric)
+        assert (people.heard, metrics.heard) == (len(words[0]), len(words[1]))
+        assert rig.bot._hands.tasks == {}
+    assert "could not be delivered" in caplog.text
+
+
