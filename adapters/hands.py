@@ -141,7 +141,7 @@ class Hands:
 def _is_outcome(answer: Event, effect: Effect) -> bool:
     """Whether the answer is one that this effect can get: of its class, and about the same."""
     model = failed(effect, 0, OutcomeKind.IN_DOUBT, "")
-    about = ("effect", "verb", "order", "symbol", "conditional")
+    about = ("effect", "verb", "order", "orders", "symbol", "conditional")
     return type(answer) is type(model) and all(getattr(answer, name, None) == getattr(model, name, None) for name in about)
 
 

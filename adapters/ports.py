@@ -39,7 +39,8 @@ class Venue(Performer[Event], Protocol):
     1. ``may_send(effect)`` is asked at the instant before the bytes leave, after every queue and throttle of the
        implementation's own. A code that is not empty means: do not send, answer REFUSED with that code.
     2. No retry of its own. The core decides on retries.
-    3. Reports about orders go to ``emit`` when they arrive, or stand in what ``perform`` returns, before the outcome.
+    3. Reports about orders go to ``emit`` when they arrive, or stand in what ``perform`` returns, before the outcome. An answer to an
+       effect (an event with a field ``effect``) is only ever returned; an emitted one is dropped.
     4. A reply after the time-out is still evidence: emit it.
     """
 

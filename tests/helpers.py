@@ -118,6 +118,7 @@ class Session:
         self.now = T0
         self.effects: tuple[Effect, ...] = ()
         self.history: list[Effect] = []
+        self.events: list[Event] = []
         self.config = conf if conf is not None else config(**fields)
         self._trades = 0
         self.feed(Started(self.now, self.config))
@@ -133,6 +134,7 @@ class Session:
         assert broken(before, event, self.core, self.effects) == ()
         assert not self.thorough or broken_state(self.core) == ()
         self.history += self.effects
+        self.events.append(event)
         return self.effects
 
     def wait(self, ms: int) -> None:

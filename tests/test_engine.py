@@ -163,12 +163,11 @@ async def test_2_what_is_reported_while_a_port_connects_comes_after_the_first_re
 async def test_2_a_full_segment_is_closed_at_a_quiet_moment_and_the_log_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.Journal.create.__func__, "__defaults__", (20,))
     async with Rig() as rig:
-        for n in range(12):
-            await rig.bot.cancel(await buy(rig.bot, str(80 + n)))
+        for n in range(30):
+            await rig.bot.mark(BTC, 80 + n)
         await later(1)
-        assert len(rig.disk.content) > 1
-        synced = sum(rig.disk.synced.values())
-        assert synced > 0
+        assert len(rig.disk.content) > 1, "also while nothing is placed"
+        await rig.bot.cancel(await buy(rig.bot))
     async with Rig(disk=rig.disk) as again:
         assert isinstance(again.seen[0][0], Restarted)
 
@@ -287,7 +286,9 @@ def _failing(monkeypatch: pytest.MonkeyPatch, *kinds: type) -> None:
 
 
 @simulated
-async def test_bug_a_step_that_raises_freezes_with_trigger_invariant(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_bug_a_step_that_raises_freezes_with_trigger_invariant(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     venue = HandVenue()
     async with Rig(venue) as rig:
         await buy(rig.bot)
@@ -340,6 +341,8 @@ async def test_bug_a_second_one_in_the_freeze_stops_everything_and_tells_whoever
     with pytest.raises(RunnerStopped) as told:
         await waiting
     assert told.value.executed is None
+    await later(0)
+    assert rig.bot._hands.tasks == {}
     calls, seq = len(venue.calls), rig.bot.core.seq
     for again in (buy(rig.bot), rig.bot.freeze("x", "y"), rig.bot.cancel(order)):
         with pytest.raises(RunnerStopped, match="planted"):
@@ -351,6 +354,25 @@ async def test_bug_a_second_one_in_the_freeze_stops_everything_and_tells_whoever
     assert rig.disk.locked == {}
     assert venue.closed == 1
     assert rig.replayed().kind is Kind.SAME
+
+
+@simulated
+async def test_bug_in_the_freeze_ends_what_is_queued_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    venue = HandVenue()
+    async with Rig(venue, on_stop="hand_over") as rig:
+        real, seq = engine.step, rig.bot.core.seq
+
+        def step(core: Any, event: Any) -> Any:
+            if isinstance(event, Freeze):
+                venue.emit(VenueLink(venue.now_ns(), False, "queued"))
+            if isinstance(event, (Freeze, MarkPrice)):
+                raise ZeroDivisionError
+            return real(core, event)
+
+        monkeypatch.setattr(engine, "step", step)
+        with pytest.raises(RunnerStopped):
+            await rig.bot.mark(BTC, "5")
+        assert rig.bot.core.seq == seq
 
 
 @simulated

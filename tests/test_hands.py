@@ -7,9 +7,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from attrs import evolve
 from haltcore.adapters.answers import OrderInDoubt
 from haltcore.effects import (
     Alert,
+    CancelBatch,
     Metric,
     Place,
 )
@@ -155,6 +157,21 @@ async def test_5_a_reply_after_the_time_out_is_evidence_but_no_second_outcome() 
         (order,) = rig.bot.orders()
         assert not order.in_doubt
         assert len(rig.outcomes(rig.effects(Place)[0])) == 1
+
+
+@simulated
+async def test_5_a_batch_whose_outcome_names_no_orders_is_in_doubt_and_the_sweep_goes_on() -> None:
+    async def nameless(effect: Any) -> Any:
+        *reports, done = venue.well(effect)
+        return [*reports, evolve(done, orders=())]
+
+    venue = HandVenue(CancelBatch=nameless)
+    async with Rig(venue, conf=config(venue=VenueTraits(cancel_all=False))) as rig:
+        for n in range(3):
+            await buy(rig.bot, str(90 + n))
+        assert (await rig.bot.freeze("test", "ops")).verified
+        batch = rig.effects(CancelBatch)[0]
+        assert rig.outcomes(batch)[0].code == "wrong_outcome"  # type: ignore[attr-defined]
 
 
 @simulated

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from attrs import evolve
 from haltcore.adapters.answers import CommandRejected, HaltcoreError, OrderDenied, OrderInDoubt, OrderRefused
 from haltcore.adapters.faults import Fault, FaultPlan, Scripted
 from haltcore.adapters.memory_store import FaultKind, MemoryState, MemoryStore, StoreFault
@@ -139,7 +140,8 @@ async def test_submit_of_an_order_that_makes_no_sense_is_denied(arguments: Any, 
 async def test_submit_refused_by_the_venue_says_its_code() -> None:
     async def refused(effect: Place) -> Any:
         report = OrderRejected(venue.now_ns(), effect.client_id, "-2019")
-        return [report, Outcome(venue.now_ns(), effect.id, acknowledged(effect).verb, effect.order, OutcomeKind.REFUSED, "-2019", "Margin.")]
+        refusal = evolve(acknowledged(effect), kind=OutcomeKind.REFUSED, code="-2019", text="Margin.")
+        return [report, refusal]
 
     venue = HandVenue(Place=refused)
     async with Rig(venue) as rig:
@@ -273,8 +275,9 @@ async def test_bad_arguments_of_the_other_calls() -> None:
         for call, field in (
             (bot.edge(BTC, 1.5), "bps"), (bot.edge(None, 1), "symbol"), (bot.mark(BTC, "x"), "price"), (bot.mark({}, 1), "symbol"),  # type: ignore[arg-type]
             (bot.freeze("x", "y", symbol=None), "symbol"), (bot.proof([]), "symbol"), (bot.unfreeze(None, "x"), "by"),  # type: ignore[arg-type]
-            (bot.unfreeze("x", "y" * 5_000), "why"), (bot.unfreeze("x", "y", force="yes"), "force"), (bot.reduce_only("on", "x", "y"), "on"),  # type: ignore[arg-type]
-            (bot.reduce_only(True, "x", "y", symbol=7), "symbol"), (bot.replace(order, 1.5, "1"), "qty"), (bot.replace(order, 1, "-"), "price"),  # type: ignore[arg-type]
+            (bot.unfreeze("x", "y" * 5_000), "why"), (bot.unfreeze("x", "y", force="yes"), "force"),  # type: ignore[arg-type]
+            (bot.reduce_only("on", "x", "y"), "on"), (bot.reduce_only(True, "x", "y", symbol=7), "symbol"),  # type: ignore[arg-type]
+            (bot.replace(order, 1.5, "1"), "qty"), (bot.replace(order, 1, "-"), "price"),  # type: ignore[arg-type]
         ):  # fmt: skip
             with pytest.raises(ValueRefused, match=f"^{field}: "):
                 await call

@@ -136,7 +136,9 @@ async def test_7_a_configuration_that_does_not_fit_the_log_is_refused() -> None:
         assert (await again.bot.submit("NEW", "buy", "1", "1")).status == "new"
 
 
-@pytest.mark.parametrize("options", [{"on_stop": "shrug"}, {"max_adding": 0}, {"effect_timeout_s": 0}, {"store": object()}, {"stop_timeout_s": -1}])
+@pytest.mark.parametrize(
+    "options", [{"on_stop": "shrug"}, {"max_adding": 0}, {"effect_timeout_s": 0}, {"store": object()}, {"stop_timeout_s": -1}]
+)
 @simulated
 async def test_7_options_that_mean_nothing_are_refused(options: Any) -> None:
     with pytest.raises(ConfigRefused):
@@ -279,6 +281,20 @@ async def test_10_stop_twice_is_one_stop() -> None:
 
 
 @simulated
+async def test_10_a_stop_that_comes_while_the_start_is_under_way_stops_it() -> None:
+    venue = HandVenue(FetchPositions=for_ever)
+    rig = Rig(venue)
+    rig.disk.sync_delay_s = 1
+    starting = asyncio.ensure_future(rig.bot.start())
+    await later(0.5)
+    await rig.bot.stop()
+    with pytest.raises(RunnerStopped):
+        await starting
+    assert (rig.disk.locked, venue.closed) == ({}, 1)
+    assert len(asyncio.all_tasks()) == 1
+
+
+@simulated
 async def test_10_a_stop_that_is_cancelled_goes_on() -> None:
     async def slow(effect: Any) -> Any:
         await later(5)
@@ -293,6 +309,31 @@ async def test_10_a_stop_that_is_cancelled_goes_on() -> None:
     await rig.bot.stop()
     assert rig.bot.proven()
     assert rig.replayed().end.closed
+
+
+@simulated
+async def test_10_open_orders_weigh_more_than_a_log_that_cannot_be_sealed() -> None:
+    rig = Rig(HandVenue(CancelAll=for_ever), stop_timeout_s=5)
+    await rig.bot.start()
+    await buy(rig.bot)
+    rig.disk.sync_error = errno.EIO
+    with pytest.raises(StoppedUnproven) as unproven:
+        await rig.bot.stop()
+    assert isinstance(unproven.value.__context__, JournalFailed)
+
+
+@simulated
+async def test_10_an_error_in_the_bot_stops_in_good_order_and_is_raised() -> None:
+    rig = Rig(HandVenue())
+
+    async def main() -> None:
+        async with rig.bot as bot:
+            await buy(bot)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await main()
+    assert (rig.venue.open, rig.disk.locked) == ({}, {})
 
 
 @simulated
