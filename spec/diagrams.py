@@ -40,7 +40,7 @@ from haltcore.fsm.core import ACCOUNT, Core
 from haltcore.fsm.events import Event, OutcomeKind, ReportStatus
 from haltcore.fsm.order import Order, Phase, Replacement, Requests, phase
 from haltcore.fsm.order_rules import TABLE, Times, apply, kind_of
-from haltcore.fsm.outcomes import verb_and_order
+from haltcore.fsm.outcomes import outcome
 from tables import working_core
 
 Arrows = dict[tuple[str, str], list[str]]
@@ -66,8 +66,8 @@ def _reports(order: Order) -> Iterator[tuple[str, object]]:
         yield kind_of(event), event
     for verb in (ev.Verb.PLACE, ev.Verb.CANCEL, ev.Verb.REPLACE):
         for kind in OutcomeKind:
-            outcome = ev.Outcome(0, (1, 0), verb, order.key, kind)
-            yield kind_of(outcome), outcome
+            about = ev.Outcome(0, (1, 0), verb, order.key, kind)
+            yield kind_of(about), about
     for total in (qty("0"), two):
         row = ev.OrderRow(name, "v", "X", Side.BUY, ReportStatus.OPEN, two, ten, total, None, False, "")
         yield "listed", row
@@ -216,9 +216,7 @@ def _listed(w: World, most: int) -> None:
 def _outcomes(w: World, retry_after_ms: int) -> None:
     kind, label = (OutcomeKind.UNAVAILABLE, "venue demands a pause") if retry_after_ms else (OutcomeKind.ACKNOWLEDGED, "cancels answered")
     for effect in w.take(Cancel, CancelAll, CancelBatch):
-        about = verb_and_order(effect)
-        assert about is not None
-        w.feed(ev.Outcome(w.now, effect.id, about[0], about[1], kind, "", "", retry_after_ms), label)
+        w.feed(outcome(effect, w.now, kind, retry_after_ms=retry_after_ms), label)
 
 
 def _submit(w: World) -> None:
