@@ -32,31 +32,10 @@ from typing import Any
 
 import attrs
 
-from ..effects import (
-    Effect,
-    EffectId,
-    Mode,
-    ModeChanged,
-    Part,
-    Performer,
-    Rejected,
-    Risk,
-    SetTimer,
-    SweepReport,
-    Trigger,
-    route,
-)
+from ..effects import Effect, EffectId, Mode, ModeChanged, Part, Performer, Rejected, Risk, SetTimer, SweepReport, Trigger, route
 from ..fsm.config import Config, ConfigRefused
 from ..fsm.core import ACCOUNT, EMPTY, Core, frozen_scopes
-from ..fsm.events import (
-    Event,
-    Freeze,
-    Outcome,
-    OutcomeKind,
-    Restarted,
-    Started,
-    Stopping,
-)
+from ..fsm.events import Event, Freeze, Outcome, OutcomeKind, Restarted, Started, Stopping
 from ..fsm.freeze import may_send, scope_of
 from ..fsm.invariants import broken
 from ..fsm.step import step

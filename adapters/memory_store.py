@@ -27,17 +27,7 @@ from enum import StrEnum
 
 from attrs import evolve, frozen
 
-from ..effects import (
-    NO_FENCE,
-    AcquireLease,
-    ClearFreeze,
-    Effect,
-    Fence,
-    PublishFreeze,
-    ReadFreeze,
-    ReleaseLease,
-    RenewLease,
-)
+from ..effects import NO_FENCE, AcquireLease, ClearFreeze, Effect, Fence, PublishFreeze, ReadFreeze, ReleaseLease, RenewLease
 from ..fsm.events import Event, LatchAnswer, LatchKind, LatchRow, LeaseAnswer, LeaseKind, OutcomeKind
 from ..fsm.outcomes import failed
 from .ports import NowNs

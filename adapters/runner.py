@@ -15,48 +15,15 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TypeVar
 
-from ..effects import (
-    Denied,
-    Effect,
-    Mode,
-    OrdType,
-    Place,
-    Rejected,
-    Replace,
-    Side,
-    SweepReport,
-    TimeInForce,
-    Trigger,
-    ValueRefused,
-)
+from ..effects import Denied, Effect, Mode, OrdType, Place, Rejected, Replace, Side, SweepReport, TimeInForce, Trigger, ValueRefused
 from ..effects import bps as to_bps
 from ..effects import price as to_price
 from ..effects import qty as to_qty
 from ..effects.ids import TAG_LENGTH
 from ..fsm.core import scope_symbol
-from ..fsm.events import (
-    CancelOrder,
-    EdgeUpdate,
-    Event,
-    Freeze,
-    MarkPrice,
-    ReplaceOrder,
-    SetReduceOnly,
-    SubmitOrder,
-    Unfreeze,
-)
+from ..fsm.events import CancelOrder, EdgeUpdate, Event, Freeze, MarkPrice, ReplaceOrder, SetReduceOnly, SubmitOrder, Unfreeze
 from ..fsm.order import Ended, Order, is_done
-from .answers import (
-    ALREADY_PROVEN,
-    CommandRejected,
-    OrderDenied,
-    OrderHandle,
-    OrderInDoubt,
-    OrderRefused,
-    Proof,
-    RunnerStopped,
-    Status,
-)
+from .answers import ALREADY_PROVEN, CommandRejected, OrderDenied, OrderHandle, OrderInDoubt, OrderRefused, Proof, RunnerStopped, Status
 from .engine import Engine
 
 Number = str | int | Decimal

@@ -32,7 +32,8 @@ from ..fsm.events import (
     SubmitOrder,
 )
 from ..fsm.order import Ended, Order, is_done
-from ..fsm.order_rules import TABLE, Times, apply, kind_of
+from ..fsm.order_change import Times
+from ..fsm.order_rules import TABLE, apply, kind_of
 from ..fsm.replay import Source, replay
 from ..fsm.risk import CHECKS
 from ..fsm.step import step

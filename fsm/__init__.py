@@ -4,17 +4,7 @@ from ..effects import OrdType, Side, TimeInForce, Trigger, bps, price, qty, usd
 from .commands import explain
 from .config import Config, ConfigRefused, ForeignPolicy, Limits, StorePolicy, SweepPolicy, VenueTraits
 from .core import EMPTY, Core, effective_mode
-from .events import (
-    CancelOrder,
-    EdgeUpdate,
-    Event,
-    Freeze,
-    MarkPrice,
-    ReplaceOrder,
-    SetReduceOnly,
-    SubmitOrder,
-    Unfreeze,
-)
+from .events import CancelOrder, EdgeUpdate, Event, Freeze, MarkPrice, ReplaceOrder, SetReduceOnly, SubmitOrder, Unfreeze
 from .freeze import may_send
 from .invariants import INVARIANTS, broken, broken_state
 from .order import Order, OrdStatus

@@ -13,7 +13,8 @@ from .doubt import send_cancel
 from .events import CancelOrder, Halt, ReplaceOrder, SubmitOrder
 from .exposure import FLAT, reserve_price
 from .order import NO_FILLS, Ended, Order, OrderSpec, Replacement, Requests, with_requests
-from .order_rules import Note, Times, apply
+from .order_change import Note, Times
+from .order_rules import apply
 from .risk import Ask, Finding, all_findings, first_denial, reserve_for
 from .turn import Turn
 

@@ -24,19 +24,7 @@ The *epoch* grows with every freeze and unfreeze; effects carry it, so that what
 
 import attrs
 
-from ..effects import (
-    CancelAll,
-    ClearFreeze,
-    Effect,
-    Mode,
-    ModeChanged,
-    Place,
-    PublishFreeze,
-    Replace,
-    Severity,
-    Trigger,
-    to_text,
-)
+from ..effects import CancelAll, ClearFreeze, Effect, Mode, ModeChanged, Place, PublishFreeze, Replace, Severity, Trigger, to_text
 from . import sweep
 from .core import ACCOUNT, Control, Core, Desk, FreezeRecord, PendingUnfreeze, effective_mode, frozen_scopes, scope_symbol
 from .events import EdgeUpdate, Freeze, LatchAnswer, LatchKind, SetReduceOnly, Unfreeze

@@ -22,7 +22,8 @@ from . import doubt, sweep
 from .events import Evidence, FetchFailed, OrderFilled, OrderQueried, Outcome, Verb
 from .exposure import FLAT, with_fee
 from .order import Order
-from .order_rules import Note, Times, apply, kind_of
+from .order_change import Note, Times
+from .order_rules import apply, kind_of
 from .turn import NS_PER_MS, Turn
 
 Action: TypeAlias = Callable[[Turn, Order, object], None]

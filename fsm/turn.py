@@ -10,19 +10,7 @@ and finished orders; and the making of effects, which gives each its id.
 
 from typing import Any
 
-from ..effects import (
-    NO_FENCE,
-    Alert,
-    Effect,
-    EffectId,
-    Fence,
-    Metric,
-    Notional,
-    Purpose,
-    Rejected,
-    SetTimer,
-    Severity,
-)
+from ..effects import NO_FENCE, Alert, Effect, EffectId, Fence, Metric, Notional, Purpose, Rejected, SetTimer, Severity
 from .backoff import backoff_ns
 from .core import Core, Desk
 from .exposure import FLAT, NO_SHARE, Book, rebook, share, worst_value

@@ -39,7 +39,8 @@ from haltcore.fsm import events as ev
 from haltcore.fsm.core import ACCOUNT, Core
 from haltcore.fsm.events import Event, OutcomeKind, ReportStatus
 from haltcore.fsm.order import Order, Phase, Replacement, Requests, phase
-from haltcore.fsm.order_rules import TABLE, Times, apply, kind_of
+from haltcore.fsm.order_change import Times
+from haltcore.fsm.order_rules import TABLE, apply, kind_of
 from haltcore.fsm.outcomes import outcome
 from tables import working_core
 

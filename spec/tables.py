@@ -19,7 +19,8 @@ from haltcore.fsm import Config, SubmitOrder, freeze, price, qty, start, step, s
 from haltcore.fsm.core import Core, SweepPhase
 from haltcore.fsm.events import EVENT_CLASSES, FetchedOrders, FetchedPositions, LatchKind, OpenOrders, OrderAccepted, Positions
 from haltcore.fsm.order import Phase
-from haltcore.fsm.order_rules import TABLE, Note, Rule
+from haltcore.fsm.order_change import Note, Rule
+from haltcore.fsm.order_rules import TABLE
 from haltcore.fsm.reports import ACTIONS
 from haltcore.fsm.risk import CHECKS
 from haltcore.fsm.step import HANDLERS

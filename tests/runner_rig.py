@@ -16,18 +16,7 @@ from haltcore.adapters.paper import SERVES, PaperVenue
 from haltcore.adapters.people import People
 from haltcore.adapters.runner import Runner
 from haltcore.adapters.virtual_time import run
-from haltcore.effects import (
-    Alert,
-    Cancel,
-    CancelAll,
-    CancelBatch,
-    Effect,
-    FetchOpenOrders,
-    Place,
-    Price,
-    QueryOrder,
-    Replace,
-)
+from haltcore.effects import Alert, Cancel, CancelAll, CancelBatch, Effect, FetchOpenOrders, Place, Price, QueryOrder, Replace
 from haltcore.fsm.config import Config
 from haltcore.fsm.core import Core
 from haltcore.fsm.events import (

@@ -20,10 +20,11 @@ import attrs
 import pytest
 from attrs import frozen
 from haltcore.effects import NO_FENCE, Place
-from haltcore.fsm import exposure, freeze, order, order_rules, risk, sweep, turn
+from haltcore.fsm import exposure, freeze, order, order_evidence, order_requests, order_rules, risk, sweep, turn
 from haltcore.fsm.events import FetchedOrders, FetchFailed, OpenOrders, Restarted
 from haltcore.fsm.order import Ended, Order
-from haltcore.fsm.order_rules import TABLE, Note
+from haltcore.fsm.order_change import Note
+from haltcore.fsm.order_rules import TABLE
 from haltcore.fsm.step import HANDLERS
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -141,11 +142,13 @@ def flight_is_not_waited_for(patch: pytest.MonkeyPatch) -> None:
 
 
 def old_answers_count(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(order_rules, "_overtaken", lambda o: (o, ()))
+    for module in (order_evidence, order_requests):
+        patch.setattr(module, "overtaken", lambda o: (o, ()))
 
 
 def early_cancel_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(order_rules, "_wanted", lambda _: ())
+    for module in (order_evidence, order_requests):
+        patch.setattr(module, "wanted", lambda _: ())
 
 
 def freeze_is_lifted_by_a_restart(patch: pytest.MonkeyPatch) -> None:

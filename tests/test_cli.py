@@ -23,7 +23,7 @@ from haltcore.adapters.journal import Journal
 from haltcore.adapters.runner import Runner
 from haltcore.fsm import invariants, order_rules
 from haltcore.fsm.invariants import Invariant
-from haltcore.fsm.order_rules import Note
+from haltcore.fsm.order_change import Note
 
 PROGRAM = [sys.executable, "-c", "from haltcore.adapters.cli import main; main(prog_name='haltcore')"]
 VERBS = (["replay"], ["show"], ["why", "--seq", "3"])

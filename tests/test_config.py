@@ -8,17 +8,7 @@ from typing import Any
 import attrs
 import pytest
 from haltcore.effects import bps, usd
-from haltcore.fsm.config import (
-    MAX_MS,
-    Config,
-    ConfigRefused,
-    ForeignPolicy,
-    Limits,
-    StorePolicy,
-    SweepPolicy,
-    VenueTraits,
-    config_faults,
-)
+from haltcore.fsm.config import MAX_MS, Config, ConfigRefused, ForeignPolicy, Limits, StorePolicy, SweepPolicy, VenueTraits, config_faults
 
 GOOD = Config("abcdefg", ("BTCUSDT", "ETHUSDT"))
 GROUPS = {"limits": Limits, "venue": VenueTraits, "sweep": SweepPolicy, "store": StorePolicy}

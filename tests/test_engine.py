@@ -19,27 +19,9 @@ from haltcore.adapters.disk import MemoryDisk, RealDisk
 from haltcore.adapters.memory_store import MemoryState, MemoryStore
 from haltcore.adapters.paper import PaperVenue
 from haltcore.adapters.runner import Runner
-from haltcore.effects import (
-    Cancel,
-    CancelAll,
-    CancelTarget,
-    Mode,
-    Place,
-    SweepReport,
-    SweepStatus,
-    Trigger,
-)
+from haltcore.effects import Cancel, CancelAll, CancelTarget, Mode, Place, SweepReport, SweepStatus, Trigger
 from haltcore.fsm.config import StorePolicy
-from haltcore.fsm.events import (
-    Freeze,
-    MarkPrice,
-    OrderAccepted,
-    OrderCancelled,
-    Restarted,
-    Started,
-    SubmitOrder,
-    VenueLink,
-)
+from haltcore.fsm.events import Freeze, MarkPrice, OrderAccepted, OrderCancelled, Restarted, Started, SubmitOrder, VenueLink
 from haltcore.fsm.verdict import Kind
 
 from tests.helpers import BTC, ETH, config

@@ -36,17 +36,7 @@ from haltcore.effects import (
 )
 from haltcore.fsm.config import StorePolicy
 from haltcore.fsm.core import EMPTY
-from haltcore.fsm.events import (
-    EdgeUpdate,
-    Freeze,
-    LatchKind,
-    LatchRow,
-    OrderReplaced,
-    SetReduceOnly,
-    Stopping,
-    TradeBusted,
-    VenueLink,
-)
+from haltcore.fsm.events import EdgeUpdate, Freeze, LatchKind, LatchRow, OrderReplaced, SetReduceOnly, Stopping, TradeBusted, VenueLink
 from haltcore.fsm.freeze import may_send
 
 from tests.helpers import BTC, BUY, ETH, SELL, Session, price, with_limits

@@ -9,19 +9,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 from haltcore.adapters.answers import OrderInDoubt
-from haltcore.effects import (
-    Alert,
-    CancelBatch,
-    Metric,
-    Place,
-)
+from haltcore.effects import Alert, CancelBatch, Metric, Place
 from haltcore.fsm.config import VenueTraits
-from haltcore.fsm.events import (
-    OrderAccepted,
-    Outcome,
-    OutcomeKind,
-    Verb,
-)
+from haltcore.fsm.events import OrderAccepted, Outcome, OutcomeKind, Verb
 
 from tests.helpers import config
 from tests.runner_rig import HandVenue, Rig, acknowledged, buy, for_ever, later, simulated

@@ -14,17 +14,8 @@ from haltcore.adapters.disk import MemoryDisk
 from haltcore.adapters.faults import Fault, FaultPlan, Scripted
 from haltcore.adapters.journal import JournalFailed
 from haltcore.adapters.paper import PaperVenue
-from haltcore.effects import (
-    Place,
-    Replace,
-    Trigger,
-)
-from haltcore.fsm.events import (
-    Freeze,
-    Outcome,
-    OutcomeKind,
-    VenueLink,
-)
+from haltcore.effects import Place, Replace, Trigger
+from haltcore.fsm.events import Freeze, Outcome, OutcomeKind, VenueLink
 from haltcore.fsm.verdict import Kind
 
 from tests.helpers import BTC, ETH

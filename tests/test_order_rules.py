@@ -34,7 +34,8 @@ from haltcore.fsm.events import (
     Verb,
 )
 from haltcore.fsm.order import Ended, OrdStatus, Phase, is_done
-from haltcore.fsm.order_rules import TABLE, Note, Times, apply, kind_of
+from haltcore.fsm.order_change import Note, Times
+from haltcore.fsm.order_rules import TABLE, apply, kind_of
 from haltcore.fsm.reports import ACTIONS
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,17 +6,7 @@ Method: each kind of line is compared with a text put together by hand, its hash
 import hashlib
 import json
 
-from haltcore.fsm.record import (
-    CHECKPOINT_EVERY,
-    END_LENGTH,
-    FORMAT,
-    NO_HASH,
-    PREV_LENGTH,
-    RULES,
-    header_line,
-    record_line,
-    seal_line,
-)
+from haltcore.fsm.record import CHECKPOINT_EVERY, END_LENGTH, FORMAT, NO_HASH, PREV_LENGTH, RULES, header_line, record_line, seal_line
 
 
 def closed(body: str, prev: str) -> tuple[bytes, str]:

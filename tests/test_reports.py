@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from haltcore.effects import Alert, Cancel, Effect, Metric, Place, QueryOrder, Rejected, SetTimer, Severity, Usd, price, qty
 from haltcore.fsm.events import NotFound, OrderFilled, OrderQueried, OrderReplaced, Outcome, TradeBusted, Verb
-from haltcore.fsm.order_rules import Note
+from haltcore.fsm.order_change import Note
 from haltcore.fsm.reports import ACTIONS
 
 from tests.helpers import ACKNOWLEDGED, IN_DOUBT, REFUSED, UNAVAILABLE, Session

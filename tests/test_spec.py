@@ -14,7 +14,8 @@ import pytest
 from haltcore.effects import Mode
 from haltcore.fsm.core import SweepPhase
 from haltcore.fsm.order import Phase
-from haltcore.fsm.order_rules import TABLE, Note
+from haltcore.fsm.order_change import Note
+from haltcore.fsm.order_rules import TABLE
 from haltcore.fsm.reports import ACTIONS
 
 SPEC = Path(__file__).parent.parent / "spec"

@@ -13,13 +13,9 @@ from haltcore.adapters.disk import MemoryDisk
 from haltcore.adapters.faults import Fault, FaultPlan, Scripted
 from haltcore.adapters.journal import JournalFailed
 from haltcore.adapters.paper import PaperVenue
-from haltcore.effects import (
-    FetchOpenOrders,
-)
+from haltcore.effects import FetchOpenOrders
 from haltcore.fsm.config import ConfigRefused
-from haltcore.fsm.events import (
-    Restarted,
-)
+from haltcore.fsm.events import Restarted
 from haltcore.fsm.verdict import Kind
 
 from tests.helpers import BTC, ETH, config

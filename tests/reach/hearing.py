@@ -7,26 +7,9 @@ their moves from these functions.
 from collections.abc import Iterator
 
 import attrs
-from haltcore.effects import (
-    Alert,
-    Cancel,
-    Effect,
-    Metric,
-    Mode,
-    ModeChanged,
-    OrdType,
-    Place,
-    Replace,
-)
+from haltcore.effects import Alert, Cancel, Effect, Metric, Mode, ModeChanged, OrdType, Place, Replace
 from haltcore.fsm.core import SweepPhase, effective_mode
-from haltcore.fsm.events import (
-    Event,
-    Freeze,
-    OrderFilled,
-    OrderReplaced,
-    Outcome,
-    OutcomeKind,
-)
+from haltcore.fsm.events import Event, Freeze, OrderFilled, OrderReplaced, Outcome, OutcomeKind
 from haltcore.fsm.invariants import broken, broken_state
 from haltcore.fsm.order import is_done
 from haltcore.fsm.outcomes import outcome as _outcome
@@ -34,18 +17,7 @@ from haltcore.fsm.outcomes import owes_outcome
 from haltcore.fsm.step import step
 
 from .search import Move
-from .world import (
-    QUEUE,
-    REPLY,
-    SENT,
-    Item,
-    Report,
-    Slot,
-    World,
-    covered,
-    order_at,
-    problems,
-)
+from .world import QUEUE, REPLY, SENT, Item, Report, Slot, World, covered, order_at, problems
 
 Moves = Iterator[Move[World]]
 

@@ -18,15 +18,7 @@ Each move that the core hears of is one ``step``; its invariants are checked on 
 
 
 import attrs
-from haltcore.effects import (
-    OrdType,
-    Place,
-    Purpose,
-    Replace,
-    Side,
-    Trigger,
-    Usd,
-)
+from haltcore.effects import OrdType, Place, Purpose, Replace, Side, Trigger, Usd
 from haltcore.fsm.events import (
     CancelOrder,
     Event,
@@ -45,21 +37,7 @@ from haltcore.fsm.step import start
 from .hearing import Moves, asked, book, client_of, fault, named, silent, tell, without
 from .search import Move
 from .venue import served, travels
-from .world import (
-    FILLED,
-    OPEN,
-    QUEUE,
-    REPLY,
-    T0,
-    WIRE,
-    ZOMBIE,
-    Report,
-    Setup,
-    Slot,
-    World,
-    at_price,
-    quantity,
-)
+from .world import FILLED, OPEN, QUEUE, REPLY, T0, WIRE, ZOMBIE, Report, Setup, Slot, World, at_price, quantity
 
 PRICE = 10
 

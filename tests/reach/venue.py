@@ -49,23 +49,7 @@ from haltcore.fsm.events import (
 from haltcore.fsm.outcomes import failed
 
 from .hearing import Moves, answered, book, client_of, fault, named, outcome, silent, tell, without
-from .world import (
-    CANCELLED,
-    FILLED,
-    OPEN,
-    QUEUE,
-    REFUSED,
-    SENT,
-    T0,
-    WIRE,
-    ZOMBIE,
-    Item,
-    Report,
-    Slot,
-    World,
-    at_price,
-    quantity,
-)
+from .world import CANCELLED, FILLED, OPEN, QUEUE, REFUSED, SENT, T0, WIRE, ZOMBIE, Item, Report, Slot, World, at_price, quantity
 
 _STATUS = {
     OPEN: ReportStatus.OPEN, FILLED: ReportStatus.FILLED, CANCELLED: ReportStatus.CANCELLED, REFUSED: ReportStatus.REJECTED,
