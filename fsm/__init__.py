@@ -3,7 +3,7 @@
 from ..effects import OrdType, Side, TimeInForce, Trigger, bps, price, qty, usd
 from .commands import explain
 from .config import Config, ConfigRefused, ForeignPolicy, Limits, StorePolicy, SweepPolicy, VenueTraits
-from .core import EMPTY, Core, effective_mode
+from .core import EMPTY, Core
 from .events import CancelOrder, EdgeUpdate, Event, Freeze, MarkPrice, ReplaceOrder, SetReduceOnly, SubmitOrder, Unfreeze
 from .freeze import may_send
 from .invariants import INVARIANTS, broken, broken_state
@@ -40,7 +40,6 @@ __all__ = [
     "bps",
     "broken",
     "broken_state",
-    "effective_mode",
     "explain",
     "failed",
     "may_send",

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from ..effects import Bps, Usd, is_session_tag
+from ..effects import Bps, Usd, is_session_tag, to_text
 
 #: What a log can hold as an integer, and the longest time: a year, so that no sum of moment and time leaves that range.
 MAX_NUMBER = 2**63 - 1
@@ -24,6 +24,10 @@ class ForeignPolicy(StrEnum):
 
     CANCEL = "cancel"
     LEAVE = "leave"
+
+
+#: A limit below a millionth is a raw number that somebody forgot to scale: 5 instead of usd("5").
+_LEAST = 10**6
 
 
 class ConfigRefused(ValueError):
@@ -61,7 +65,7 @@ class VenueTraits:
 
 @frozen
 class SweepPolicy:
-    """How hard and how long a sweep tries (DESIGN section 9).
+    """How hard and how long a sweep tries.
 
     ``lease_wait_ms`` bounds the wait for the lease; ``empty_snapshots`` is how many consecutive empty snapshots prove emptiness;
     a failed round ``a`` is followed by a wait of uniformly 0 to min(``cap_ms``, ``base_ms`` x 2^a) (full jitter); after ``attempts``
@@ -81,7 +85,7 @@ class SweepPolicy:
 class StorePolicy:
     """The coordination store. ``configured`` False means: one process, no store, nothing is asked of it.
 
-    A store that is configured but fails is another world: then nothing is placed (DESIGN section 12).
+    A store that is configured but fails is another world: then nothing is placed.
     """
 
     configured: bool = False
@@ -127,11 +131,15 @@ def config_faults(config: Config) -> list[str]:
     ):
         if amount is not None and not _is_whole(amount):
             faults.append(f"{name}: {amount!r} is a {type(amount).__name__}; give usd(\"10000\"), or None for no limit")
+        elif amount is not None and 0 < amount < _LEAST:
+            faults.append(f"{name}: {to_text(amount)} is next to nothing; amounts are scaled, write usd(\"{amount}\")")
         elif amount is not None and amount <= 0:
             faults.append(f"{name}: must be above 0, or None for no limit")
     edge = config.limits.edge_freeze_threshold_bps
     if edge is not None and not _is_whole(edge):
         faults.append(f"limits.edge_freeze_threshold_bps: {edge!r} is a {type(edge).__name__}; give bps(\"5\"), or None for no trigger")
+    elif edge is not None and 0 < abs(edge) < _LEAST:
+        faults.append(f"limits.edge_freeze_threshold_bps: {to_text(edge)} is next to nothing; it is scaled, write bps(\"{edge}\")")
     if not _is_policy(config.sweep.foreign):
         faults.append(f"sweep.foreign: {config.sweep.foreign!r} is no policy; give ForeignPolicy.CANCEL or ForeignPolicy.LEAVE")
     return faults + _number_faults(config)

@@ -115,9 +115,11 @@ class Lease:
 
 @frozen
 class StoreView:
-    """What we know of the store. ``ok`` is the last answer's verdict; ``latch`` the frozen scopes as last read."""
+    """What we know of the store. ``ok`` is the last answer's verdict; ``latch`` the frozen scopes as last read, ``known`` whether they were
+    read since the start: until then nothing is placed."""
 
     ok: bool
+    known: bool
     latch: tuple[LatchRow, ...]
     read: EffectId | None
     timer: EffectId | None
@@ -136,7 +138,7 @@ class Stocktake:
     """Reading the venue's open orders and positions, at the start and after a lost connection.
 
     ``asked`` is the record that asked: only orders older than it can be missed. ``waiting``: questions without answer.
-    ``gate``: nothing may be placed until it is through (DESIGN section 10).
+    ``gate``: nothing may be placed until it is through.
     """
 
     asked: int
@@ -185,7 +187,8 @@ class Core:
         return self.orders.get(key) or self.closed.get(key)
 
 
-EMPTY = Core(0, 0, Map(), Map(), Map(), Notional(0), (), None)
+#: Time begins at 1, so that "since when" is never 0, which says "not at all".
+EMPTY = Core(0, 1, Map(), Map(), Map(), Notional(0), (), None)
 
 
 def effective_mode(desk: Desk, sym: int) -> Mode:

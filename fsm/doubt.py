@@ -1,6 +1,6 @@
 """Asking: how an order of unknown fate becomes known again.
 
-An order in doubt allows one effect only, a question (DESIGN section 10). Each order has at most one question under way and one timer,
+An order in doubt allows one effect only, a question. Each order has at most one question under way and one timer,
 and whatever wakes it is answered by a *look* at its facts, in this order:
 
 ======================================================= ==================
@@ -21,7 +21,7 @@ import attrs
 
 from ..effects import Cancel, CancelTarget, Purpose, QueryOrder
 from .order import Order, in_doubt, is_done, with_requests
-from .turn import NS_PER_MS, Turn
+from .turn import MAX_PAUSE_MS, NS_PER_MS, Turn
 
 
 def ask(turn: Turn, order: Order) -> None:
@@ -65,7 +65,7 @@ def look_later(turn: Turn, order: Order, retry_after_ms: int = 0, evidence: bool
     if is_done(order):
         return
     r = order.requests
-    wait = turn.desk.config.evidence_ms * NS_PER_MS if evidence else turn.backoff(r.attempt, retry_after_ms * NS_PER_MS)
+    wait = turn.desk.config.evidence_ms * NS_PER_MS if evidence else turn.backoff(r.attempt, min(retry_after_ms, MAX_PAUSE_MS) * NS_PER_MS)
     settles_in = r.doubt_ns + turn.desk.config.venue.place_expiry_ms * NS_PER_MS - turn.now_ns
     if order.unknown and 0 < settles_in < wait and not retry_after_ms:
         # From then on "not found" is an answer, so it would be idle to wait longer.

@@ -9,9 +9,12 @@ how many orders there are.
 
 The worst case of a symbol is the larger of two paths: all buys fill and no sell, or all sells and no buy:
 
-    long  =  position x mark + value of open buys
-    short = -position x mark + value of open sells
+    long  =  position x mark + open buys
+    short = -position x mark + open sells
     worst =  max(long, short)
+
+Open orders of a side count at their own prices or at the mark, whichever is more: a sell may trade above its limit, and what was
+bought below the mark is worth the mark.
 
 Their sum is never negative, so neither is ``worst``. A position without a mark counts as ``UNPRICED``, above every limit.
 All values are exact, at the scale of price x quantity (10^-24). ``position`` is what our trades say, begun with what the venue
@@ -51,22 +54,24 @@ UNPRICED = Notional(10**60)
 FLAT = Book(Qty(0), Notional(0), Usd(0), Price(0), Qty(0), Notional(0), Qty(0), Notional(0), 0, 0, 0)
 
 
-def long_value(book: Book) -> Notional:
-    """The position's value if every open buy fills and no sell does."""
-    return Notional(book.position * book.mark + book.buy_value)
+def long_value(book: Book, qty: int = 0, value: int = 0) -> Notional:
+    """The position's value if every open buy fills, one more of this quantity and value included, and no sell does."""
+    return Notional(book.position * book.mark + max(book.buy_value + value, (book.buy_qty + qty) * book.mark))
 
 
-def short_value(book: Book) -> Notional:
-    """The value sold if every open sell fills and no buy does."""
-    return Notional(book.sell_value - book.position * book.mark)
+def short_value(book: Book, qty: int = 0, value: int = 0) -> Notional:
+    """The value sold if every open sell fills, one more included, and no buy does."""
+    return Notional(max(book.sell_value + value, (book.sell_qty + qty) * book.mark) - book.position * book.mark)
 
 
 def worst_value(book: Book) -> Notional:
     """The larger of the two paths. A position that nobody has priced has no bound."""
     if book.position and not book.mark:
         return UNPRICED
-    held = book.position * book.mark
-    long, short = book.buy_value + held, book.sell_value - held
+    mark = book.mark
+    held, buys, sells = book.position * mark, book.buy_qty * mark, book.sell_qty * mark
+    long = (max(book.buy_value, buys)) + held
+    short = (max(book.sell_value, sells)) - held
     return Notional(max(long, short))
 
 
@@ -122,8 +127,8 @@ def rebook(book: Book, was: Share, now: Share, order: Order) -> Book:
     filled, cost, left = now[0] - was[0], now[1] - was[1], now[2] - was[2]
     value, opened, unknown = now[3] - was[3], now[4] - was[4], now[5] - was[5]
     b = book
-    # A symbol that nobody has priced yet is valued at what was paid first.
-    mark = b.mark if b.mark or not filled else order.reserve
+    # A symbol that nobody has priced yet is valued at what was paid first; the mark is no ledger, so it may be rounded, and is, upwards.
+    mark = b.mark if b.mark or filled <= 0 else Price(-(-cost // filled))
     if order.spec.side is _BUY:
         return Book(
             Qty(b.position + filled), Notional(b.cash - cost), b.fees, mark,

@@ -56,11 +56,12 @@ def freeze(turn: Turn, scope: int, trigger: Trigger, reason: str, by: str) -> No
     turn.desk = desk = attrs.evolve(desk, freezes=(*desk.freezes, record))
     turn.metric("freeze_triggered_total", 1, trigger.value)
     control = desk.controls.get(scope, _ACTIVE)
+    local = desk.config.store.configured and trigger is not Trigger.PEER
     if control.mode in (Mode.FREEZING, Mode.FROZEN):
+        _freeze_again(turn, scope, control, local)
         return
     epoch = desk.epoch + 1
     turn.desk = attrs.evolve(desk, epoch=epoch)
-    local = desk.config.store.configured and trigger is not Trigger.PEER
     put_control(
         turn, scope, Control(Mode.FREEZING, epoch, trigger, reason, by, turn.now_ns, False, not local, None)
     )
@@ -71,6 +72,15 @@ def freeze(turn: Turn, scope: int, trigger: Trigger, reason: str, by: str) -> No
     turn.metric("mm_freeze_active", 1)
     turn.metric("mm_freeze_epoch", epoch)
     turn.alert(Severity.CRITICAL, "frozen", f"{symbol or 'the account'} is frozen ({trigger.value}): {reason}", 0, symbol)
+
+
+def _freeze_again(turn: Turn, scope: int, control: Control, local: bool) -> None:
+    """Who says freeze now knows nothing of an unfreeze that waits for the store, and wins: its answer is no longer waited for."""
+    if control.unfreeze is not None:
+        put_control(turn, scope, attrs.evolve(control, unfreeze=None, published=not local))
+        if local:
+            turn.emit(PublishFreeze, scope_symbol(turn.desk, scope), control.trigger, control.reason, control.by)
+    sweep.extend(turn)
 
 
 def on_freeze(turn: Turn, event: Freeze) -> None:
@@ -88,7 +98,9 @@ def on_edge(turn: Turn, event: EdgeUpdate) -> None:
         turn.reject("unknown_symbol", f"{event.symbol!r} is not configured")
         return
     threshold = turn.desk.config.limits.edge_freeze_threshold_bps
-    if threshold is None or event.edge_bps >= threshold or ACCOUNT in frozen_scopes(turn.desk):
+    control = turn.desk.controls.get(ACCOUNT, _ACTIVE)
+    frozen = control.mode in (Mode.FREEZING, Mode.FROZEN) and control.unfreeze is None
+    if threshold is None or event.edge_bps >= threshold or frozen:
         return
     reason = f"edge {to_text(event.edge_bps)} bps in {event.symbol} is below {to_text(threshold)} bps"
     freeze(turn, ACCOUNT, Trigger.EDGE_COLLAPSE, reason, "haltcore")
@@ -98,18 +110,35 @@ def recheck(turn: Turn) -> None:
     """A frozen scope in which an order is open again (a busted trade, say) is no longer proven empty: sweep it again."""
     again = False
     for scope in frozen_scopes(turn.desk):
-        control = turn.desk.controls[scope]
-        if control.mode is Mode.FROZEN and sweep.open_in_scope(turn, scope):
-            # An unfreeze that waits for the store was asked for a proven scope: its answer is no longer waited for, and what it may have
-            # cleared is published again.
-            published = control.published and control.unfreeze is None
-            control = attrs.evolve(control, mode=Mode.FREEZING, verified=False, published=published, unfreeze=None)
-            put_control(turn, scope, control)
-            symbol = scope_symbol(turn.desk, scope)
-            turn.emit(ModeChanged, symbol, Mode.FREEZING, control.epoch, control.trigger, "an order is open again", "haltcore")
+        if turn.desk.controls[scope].mode is Mode.FROZEN and sweep.open_in_scope(turn, scope):
+            _unproven(turn, scope)
             again = True
     if again:
         sweep.begin(turn)
+
+
+def unprove(turn: Turn, symbol: str) -> None:
+    """Something of ours may be open that our account does not show. Where the symbol is frozen, only lists asked for from now on count."""
+    again = False
+    for scope in frozen_scopes(turn.desk):
+        if scope_symbol(turn.desk, scope) in ("", symbol) and turn.desk.controls[scope].mode is Mode.FROZEN:
+            _unproven(turn, scope)
+            again = True
+    if again:
+        sweep.begin(turn)
+    elif sweep.covers(turn.desk, symbol):
+        sweep.look_again(turn)
+
+
+def _unproven(turn: Turn, scope: int) -> None:
+    """FROZEN no longer. An unfreeze that waits for the store was asked for a proven scope: its answer is no longer waited for, and what it
+    may have cleared is published again."""
+    control = turn.desk.controls[scope]
+    published = control.published and control.unfreeze is None
+    control = attrs.evolve(control, mode=Mode.FREEZING, verified=False, published=published, unfreeze=None)
+    put_control(turn, scope, control)
+    symbol = scope_symbol(turn.desk, scope)
+    turn.emit(ModeChanged, symbol, Mode.FREEZING, control.epoch, control.trigger, "an order is open again", "haltcore")
 
 
 # --- out ------------------------------------------------------------------------------------------------------------
@@ -209,7 +238,8 @@ def on_reduce_only(turn: Turn, event: SetReduceOnly) -> None:
 def may_send(core: Core, effect: Effect) -> str:
     """"" if the effect may leave now, else the code why not. To be asked at the instant before the bytes go.
 
-    A place or replace is stopped when its scope is frozen now, or was at any time since it was decided. A cancel-all is stopped
+    A place or replace is stopped when its scope is frozen now, or was at any time since it was decided, or when its order no longer
+    waits for it. A cancel-all is stopped
     when the freeze it belongs to is over: a runner that was paused would otherwise cancel the orders of the next session.
     """
     desk = core.desk
@@ -219,11 +249,22 @@ def may_send(core: Core, effect: Effect) -> str:
         mode = effective_mode(desk, desk.index.get(effect.symbol, -1))
         if mode in (Mode.FREEZING, Mode.FROZEN):
             return "frozen_at_send"
-        return "stale_epoch" if effect.epoch < _epoch_floor(desk, effect.symbol) else ""
+        if effect.epoch < _epoch_floor(desk, effect.symbol):
+            return "stale_epoch"
+        return "" if _still_wanted(core, effect) else "superseded"
     if isinstance(effect, CancelAll):
         mode = effective_mode(desk, desk.index.get(effect.symbol, -1))
         return "" if mode in (Mode.FREEZING, Mode.FROZEN) else "freeze_over"
     return ""
+
+
+def _still_wanted(core: Core, effect: Place | Replace) -> bool:
+    """Whether the order waits for this very request. One that was given up meanwhile, after a time-out say, must not leave any more."""
+    order = core.orders.get(effect.order)
+    if order is None:
+        return False
+    pending = order.requests.place if isinstance(effect, Place) else order.requests.replace and order.requests.replace.effect
+    return pending == effect.id
 
 
 def _epoch_floor(desk: Desk, symbol: str) -> int:

@@ -29,6 +29,7 @@ from ..effects import (
     Mode,
     PublishFreeze,
     Purpose,
+    Qty,
     ReadFreeze,
     ReleaseLease,
     RenewLease,
@@ -59,6 +60,7 @@ from .events import (
 )
 from .exposure import FLAT, with_mark, with_position
 from .freeze import freeze, on_cleared, put_control, scope_of
+from .order import Ended, is_done
 from .reports import settle
 from .turn import NS_PER_MS, Turn
 
@@ -66,7 +68,7 @@ from .turn import NS_PER_MS, Turn
 def new_desk(config: Config) -> Desk:
     """The desk of a session that begins."""
     index: Map[str, int] = Map((symbol, i) for i, symbol in enumerate(config.symbols))
-    store = StoreView(True, (), None, None)
+    store = StoreView(True, False, (), None, None)
     return Desk(config, index, Map(), 0, None, None, store, Link(True, None), None, False, False, ())
 
 
@@ -132,8 +134,9 @@ def on_open_orders(turn: Turn, event: OpenOrders) -> None:
     if not isinstance(result, FetchFailed):
         session = turn.desk.config.session
         for row in result.rows:
-            order = turn.orders.get(order_key(session, row.client_id))
-            if order is not None:
+            order = turn.order(order_key(session, row.client_id))
+            # Of those that have ended only a refused one is news: a list may be a little older than the end of another.
+            if order is not None and (not is_done(order) or order.ended is Ended.REJECTED):
                 settle(turn, order, "listed", row)
     stock = turn.desk.stock
     if stock is not None and event.effect in stock.waiting:
@@ -150,12 +153,21 @@ def on_positions(turn: Turn, event: Positions) -> None:
         turn.reject("stale_answer", "nobody waits for these positions any more")
         return
     if not isinstance(event.result, FetchFailed):
-        for row in event.result.rows:
+        for row in _netted(event.result.rows):
             _position(turn, row)
         if turn.desk.opened:
             _flat_by_absence(turn, [row.symbol for row in event.result.rows])
         turn.desk = attrs.evolve(turn.desk, opened=True)
     _stock_answered(turn, stock, event.effect, isinstance(event.result, FetchFailed))
+
+
+def _netted(rows: tuple[PositionRow, ...]) -> list[PositionRow]:
+    """One row per symbol: an account in hedge mode has a long and a short one."""
+    by_symbol: dict[str, PositionRow] = {}
+    for row in rows:
+        before = by_symbol.get(row.symbol)
+        by_symbol[row.symbol] = row if before is None else attrs.evolve(row, qty=Qty(row.qty + before.qty), mark=row.mark or before.mark)
+    return list(by_symbol.values())
 
 
 def _position(turn: Turn, row: PositionRow) -> None:
@@ -202,6 +214,11 @@ def _compare(turn: Turn, stock: Stocktake) -> None:
     session = turn.desk.config.session
     listed = {order_key(session, row.client_id): True for row in stock.rows}
     foreign = [row for row in stock.rows if order_key(session, row.client_id) == 0]
+    strangers = [row for row in stock.rows if (key := order_key(session, row.client_id)) and turn.order(key) is None]
+    if strangers:
+        # Our next orders would get ids that are taken, and reports about the one would be believed of the other.
+        text = f"the venue holds {strangers[0].client_id}, an order of this session that this log does not know: the tag was used before"
+        freeze(turn, ACCOUNT, Trigger.INVARIANT, text, "haltcore")
     if foreign:
         first = foreign[0]
         text = f"{len(foreign)} open order(s) on the account are not of this session, the first {first.venue_id} in {first.symbol}"
@@ -257,16 +274,19 @@ def on_latch(turn: Turn, event: LatchAnswer) -> None:
     store = turn.desk.store
     polled = store.read == event.effect
     latch = event.rows if ok else store.latch
-    turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(store, ok=ok, latch=latch, read=None if polled else store.read))
+    known = store.known or (ok and polled)
+    turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(store, ok=ok, known=known, latch=latch, read=None if polled else store.read))
     was_clear = on_cleared(turn, event)
     if ok and not was_clear:
-        _follow_latch(turn, event)
+        _follow_latch(turn, event, polled)
     if polled:
         timer = turn.timer(turn.desk.config.store.latch_poll_ms * NS_PER_MS, Purpose.LATCH)
         turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(turn.desk.store, timer=timer))
 
 
-def _follow_latch(turn: Turn, event: LatchAnswer) -> None:
+def _follow_latch(turn: Turn, event: LatchAnswer, polled: bool) -> None:
+    """What a peer has frozen is frozen here. What we froze ourselves and the store does not show, because it could not be published or the
+    store has forgotten it, is published with the next reading. A peer's freeze is its own to keep up."""
     for row in event.rows:
         scope = scope_of(turn.desk, row.symbol)
         if scope is None:
@@ -276,9 +296,9 @@ def _follow_latch(turn: Turn, event: LatchAnswer) -> None:
         elif not turn.desk.controls[scope].published:
             put_control(turn, scope, attrs.evolve(turn.desk.controls[scope], published=True))
     latched = [row.symbol for row in event.rows]
-    for scope in frozen_scopes(turn.desk):
+    for scope in frozen_scopes(turn.desk) if polled else ():
         control, symbol = turn.desk.controls[scope], scope_symbol(turn.desk, scope)
-        if not control.published and symbol not in latched and turn.desk.store.read is None:
+        if control.trigger is not Trigger.PEER and control.unfreeze is None and symbol not in latched:
             turn.emit(PublishFreeze, symbol, control.trigger, control.reason, control.by)
 
 

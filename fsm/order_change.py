@@ -28,7 +28,7 @@ class Note(StrEnum):
     TRADE_MISMATCH = "trade_mismatch"  # a trade id came back with other figures; the first figures stay
     UNKNOWN_TRADE = "unknown_trade"  # a bust or correction of a trade never seen; remembered, should the trade still come
     CONTRADICTION = "contradiction"  # evidence against evidence; we ask
-    RESURRECTED = "resurrected"  # sign of life from an order that was refused: cancel it
+    RESURRECTED = "resurrected"  # sign of life from an order that was refused
     GONE = "gone"  # the venue no longer knows an order it had accepted: closed, fills uncertain
     NEVER_ARRIVED = "never_arrived"  # the venue never got the order, and now cannot any more
     STALE = "stale"  # overtaken by later evidence; changed nothing

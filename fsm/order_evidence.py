@@ -73,7 +73,8 @@ def accept_again(o: Order, e: OrderAccepted, t: Times) -> Change:
 
 
 def resurrect(o: Order, e: object, t: Times) -> Change:
-    """A sign of life from an order that was refused. It stays ended for us, so whatever lives there is cancelled."""
+    """A sign of life from an order that was refused. It stays ended for us; whatever lives there is cancelled, and no scope with it counts
+    as proven empty."""
     return o, (Note.RESURRECTED,)
 
 
@@ -147,7 +148,8 @@ def replaced(o: Order, e: OrderReplaced, t: Times) -> Change:
     if e.qty <= 0 or (e.price is not None and e.price <= 0):
         return o, (Note.INVALID,)
     pending = o.requests.replace
-    if pending is not None and pending.qty == e.qty and pending.price == e.price:
+    # Asked for less than is filled, the venue says what is filled (FIX: then it is Filled).
+    if pending is not None and max(pending.qty, o.cum_qty) == max(e.qty, o.cum_qty) and pending.price == e.price:
         after, notes = overtaken(resized(o, e.qty, e.price, e.venue_id))
         return after, (*notes, *wanted(after))
     if e.qty == o.qty and e.price == o.price:
@@ -163,7 +165,7 @@ def _worse(a: Price | None, b: Price | None) -> Price | None:
 
 
 def cancel_refused(o: Order, e: object, t: Times) -> Change:
-    """A refused cancel says nothing of the order: it may be filled, gone, or live. It is asked for (venue-pitfalls section 6)."""
+    """A refused cancel says nothing of the order: it may be filled, gone, or live. It is asked for (Binance -2011 is also given for a live order)."""
     r = o.requests
     requests = attrs.evolve(r, cancel=None, attempt=r.attempt + 1)
     after = with_requests(o, requests)

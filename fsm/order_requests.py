@@ -161,7 +161,7 @@ def found_late(o: Order, row: OrderRow, t: Times) -> Change:
 
 
 def found_alive(o: Order, row: OrderRow, t: Times) -> Change:
-    """Asked for and open, though it was refused: as ``resurrect``."""
+    """Found open, though it was refused: as ``resurrect``."""
     after = reported(o, row.cum_qty, row.avg_price, asked=True)
     return after, (*fill_notes(o, after), Note.RESURRECTED)
 

@@ -116,7 +116,7 @@ TABLE: dict[str, tuple[Rule, Rule, Rule, Rule, Rule, Rule, Rule]] = {
     "replace_refused":      (replace_refused,    replace_refused,    replace_refused,    replace_refused, ignore,        ignore,        ignore),
     "replace_unavailable":  (replace_refused,    replace_refused,    replace_refused,    replace_refused, ignore,        ignore,        ignore),
     "replace_in_doubt":     (replace_doubt,      replace_doubt,      replace_doubt,      ignore,          ignore,        ignore,        ignore),
-    "listed":               (listed,             listed,             listed,             stale,           stale,         stale,         stale),
+    "listed":               (listed,             listed,             listed,             stale,           stale,         stale,         found_alive),
     "found_open":           (found_open,         found_open,         found_open,         found_late,      found_late,    found_late,    found_alive),
     "found_filled":         (found_filled,       found_filled,       found_filled,       found_late,      found_late,    found_late,    found_late),
     "found_cancelled":      (found_cancelled,    found_cancelled,    found_cancelled,    found_late,      found_late,    found_late,    found_late),

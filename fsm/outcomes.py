@@ -1,6 +1,6 @@
 """The outcome of an effect that did not happen as meant, for every effect that owes one.
 
-A performer that times out, raises or is cut off still owes its effect an answer (DESIGN section 14, duties 5 and 6). Which event
+A performer that times out, raises or is cut off still owes its effect an answer. Which event
 that is depends on the effect alone, so it is written once, here, for the runner, for tests and for whoever embeds the bare core.
 """
 

@@ -6,7 +6,7 @@ note                effect
 ASK                 the venue is asked for the order
 EXPECT, RETRY       a timer, to look at the order again
 CANCEL              a cancel goes out
-RESURRECTED         a cancel goes out, and an alert: something lives under an id that was refused
+RESURRECTED         a cancel goes out, an alert, and a frozen scope has to be proven empty anew
 GONE, LATE_FILL,    an alert
 OVERFILL, ...
 STALE, DUPLICATE,   ``Rejected`` with that code: the input changed nothing
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ..effects import Cancel, CancelTarget, Severity, order_key
-from . import doubt, sweep
+from . import doubt, freeze, sweep
 from .events import Evidence, FetchFailed, OrderFilled, OrderQueried, Outcome, Verb
 from .exposure import FLAT, with_fee
 from .order import Order
@@ -122,6 +122,7 @@ def _resurrected(turn: Turn, order: Order, report: object) -> None:
     s = order.spec
     target = CancelTarget(order.key, s.client_id, order.venue_id)
     turn.emit(Cancel, s.symbol, target, order.conditional, turn.desk.epoch, turn.fence())
+    freeze.unprove(turn, s.symbol)
 
 
 def _alert(severity: Severity, note: Note, text: str) -> Action:

@@ -84,6 +84,15 @@ def reduces(side: Side, add_qty: Qty, book: Book) -> bool:
     return book.position < 0 and book.buy_qty + add_qty <= -book.position
 
 
+def _types(a: Ask) -> str:
+    """Types are the type checker's business, but a plain word for a side, or a float, would be counted wrongly without a sound."""
+    numbers = (a.qty, *(value for value in (a.price, a.stop_price) if value is not None))
+    if any(type(number) is not int for number in numbers):  # a caller without a type checker may have passed anything
+        return "quantity and prices are exact ints; make them with qty() and price()"
+    words = [repr(word) for word, kind in ((a.side, Side), (a.type, OrdType)) if type(word) is not kind]
+    return f"{' and '.join(words)}: side and type are members of Side and OrdType" if words else ""
+
+
 def _symbol(a: Ask) -> str:
     return "" if a.sym >= 0 else f"{a.symbol!r} is not among the configured symbols"
 
@@ -107,10 +116,15 @@ def _stop_price(a: Ask) -> str:
 def _mark(a: Ask) -> str:
     if reserve_for(a.type, a.price, a.stop_price, a.book) <= 0:
         return f"no mark price of {a.symbol} is known, so a market order has no worst case"
-    if a.book.mark or not a.book.position or reduces(a.side, a.add_qty, a.book):
+    if a.book.mark or reduces(a.side, a.add_qty, a.book):
         return ""
-    # An opening position that nobody has priced would count as nothing.
-    return f"no mark price of {a.symbol} is known, so its position of {to_text(a.book.position)} has no value"
+    if a.book.position:
+        # An opening position that nobody has priced would count as nothing.
+        return f"no mark price of {a.symbol} is known, so its position of {to_text(a.book.position)} has no value"
+    limits = a.desk.config.limits
+    if a.side is _SELL and (limits.max_inventory_usd is not None or limits.max_total_notional is not None):
+        return f"no mark price of {a.symbol} is known, and a sell may trade far above its limit; tell the mark price first"
+    return ""
 
 
 def _session(a: Ask) -> str:
@@ -119,8 +133,10 @@ def _session(a: Ask) -> str:
 
 def _ready(a: Ask) -> str:
     stock = a.desk.stock
-    waits = not a.desk.opened or (stock is not None and stock.gate)
-    return "open orders and positions of the account have not been read yet" if waits else ""
+    if not a.desk.opened or (stock is not None and stock.gate):
+        return "open orders and positions of the account have not been read yet"
+    waits = a.desk.config.store.configured and not a.desk.store.known
+    return "the store's freeze latch has not been read yet" if waits else ""
 
 
 def _stopping(a: Ask) -> str:
@@ -168,12 +184,16 @@ def _slot(a: Ask) -> str:
     return f"{count} {a.side.value} order(s) in {a.symbol} of unknown fate; they may be live" if count else ""
 
 
+def _side_value(a: Ask) -> Notional:
+    """The worst value of the order's side with the order."""
+    return (long_value if a.side is _BUY else short_value)(a.book, a.add_qty, a.add_value)
+
+
 def _inventory(a: Ask) -> str:
     limit = a.desk.config.limits.max_inventory_usd
     if limit is None or a.add_value <= 0:
         return ""
-    book = a.book
-    after = a.add_value + (long_value(book) if a.side is _BUY else short_value(book))
+    after = _side_value(a)
     if after <= as_notional(limit):
         return ""
     return f"worst-case inventory {to_text(after, _NOTIONAL_DIGITS)} in {a.symbol} would exceed {to_text(limit)}"
@@ -183,10 +203,8 @@ def _total(a: Ask) -> str:
     limit = a.desk.config.limits.max_total_notional
     if limit is None or a.add_value <= 0:
         return ""
-    book = a.book
-    side = a.add_value + (long_value(book) if a.side is _BUY else short_value(book))
-    now = worst_value(book)
-    after = a.total - now + max(side, now)
+    now = worst_value(a.book)
+    after = a.total - now + max(_side_value(a), now)
     if after <= as_notional(limit) or after == a.total:
         return ""
     if after >= UNPRICED:
@@ -196,6 +214,7 @@ def _total(a: Ask) -> str:
 
 #: The gate, in order. Generated into ``spec/tables.md``.
 CHECKS: tuple[Check, ...] = (
+    Check("invalid_type", "numbers are exact ints, side and type are members of their enums", _types, form=True),
     Check("unknown_symbol", "the symbol is configured", _symbol, form=True),
     Check("invalid_quantity", "the quantity is above 0", _quantity, form=True),
     Check("invalid_price", "limit kinds have a price above 0, others none", _price, form=True),
@@ -203,8 +222,8 @@ CHECKS: tuple[Check, ...] = (
     Check("session_full", "the order's key is below 2^32", _session, form=True),
     Check("not_ready", "the account's open orders and positions have been read", _ready),
     Check("stopping", "the runner is not about to stop", _stopping),
-    Check("frozen", "neither the account nor the symbol is frozen", _frozen),
-    Check("sweeping", "neither the account nor the symbol is being swept", _sweeping),
+    Check("frozen", "neither the account nor the symbol is frozen and proven empty", _frozen),
+    Check("sweeping", "neither the account nor the symbol is frozen and still being swept", _sweeping),
     Check("venue_down", "the connection to the venue is up", _venue),
     Check("store_unavailable", "the store, if configured, has answered last time", _store),
     Check("reduce_only", "in reduce-only mode the order can only reduce, all working orders counted", _reduce_only),

@@ -67,7 +67,7 @@ from .doubt import ask, mark_cancel
 from .events import FetchFailed, LeaseKind, OpenOrders, OrderRow, Outcome
 from .exposure import FLAT
 from .order import Ended, Order, is_done
-from .turn import NS_PER_MS, Turn
+from .turn import MAX_PAUSE_MS, NS_PER_MS, Turn
 
 #: From how many listed orders of one symbol and book on a further cancel-all is sent instead of cancels of single orders.
 BULK_FROM = 5
@@ -124,6 +124,8 @@ def begin(turn: Turn) -> None:
     """A scope has begun to freeze: begin a sweep, or begin the running one's round anew over the wider scope."""
     sweep = turn.desk.sweep
     if sweep is not None:
+        extend(turn)
+        sweep = _get(turn)
         _put(turn, attrs.evolve(sweep, streak=0, rows=(), unread=()))
         if sweep.retry_at_ns > turn.now_ns:
             _wait(turn, 0)
@@ -145,6 +147,23 @@ def begin(turn: Turn) -> None:
     lease = turn.emit(AcquireLease, turn.desk.config.store.lease_ttl_ms)
     timer = turn.timer(policy.lease_wait_ms * NS_PER_MS, Purpose.SWEEP)
     _put(turn, attrs.evolve(fresh, phase=SweepPhase.LEASE, lease=lease, timer=timer))
+
+
+def extend(turn: Turn) -> None:
+    """Somebody says freeze once more, and waits for word of it. A sweep that has reported already gets a new deadline to report at."""
+    sweep = turn.desk.sweep
+    if sweep is not None and sweep.reported:
+        deadline = turn.timer(turn.desk.config.sweep.deadline_ms * NS_PER_MS, Purpose.SWEEP_DEADLINE)
+        _put(turn, attrs.evolve(sweep, reported=False, deadline=deadline, attempt=0))
+
+
+def look_again(turn: Turn) -> None:
+    """What the lists have shown so far proves nothing any more."""
+    sweep = turn.desk.sweep
+    if sweep is not None:
+        _put(turn, attrs.evolve(sweep, streak=0))
+        if sweep.phase is SweepPhase.SNAPSHOT:
+            _snapshot(turn)
 
 
 def narrow(turn: Turn) -> None:
@@ -387,7 +406,7 @@ def on_outcome(turn: Turn, event: Outcome) -> None:
     sweep = turn.desk.sweep
     if sweep is None or sweep.phase is not SweepPhase.REQUEST or not _awaits(sweep, event.effect):
         return
-    retry_at = turn.now_ns + event.retry_after_ms * NS_PER_MS if event.retry_after_ms > 0 else 0
+    retry_at = turn.now_ns + min(event.retry_after_ms, MAX_PAUSE_MS) * NS_PER_MS if event.retry_after_ms > 0 else 0
     sweep = attrs.evolve(
         sweep, awaiting=sweep.awaiting.delete(event.effect[1]), retry_at_ns=max(sweep.retry_at_ns, retry_at)
     )  # fmt: skip
@@ -407,7 +426,7 @@ def on_open_orders(turn: Turn, event: OpenOrders) -> None:
         return
     result = event.result
     if isinstance(result, FetchFailed):
-        retry_at = turn.now_ns + result.retry_after_ms * NS_PER_MS if result.retry_after_ms > 0 else 0
+        retry_at = turn.now_ns + min(result.retry_after_ms, MAX_PAUSE_MS) * NS_PER_MS if result.retry_after_ms > 0 else 0
         unread = (*sweep.unread, (event.symbol, event.conditional))
         sweep = attrs.evolve(sweep, unread=unread, retry_at_ns=max(sweep.retry_at_ns, retry_at))
     else:

@@ -17,6 +17,8 @@ from .exposure import FLAT, NO_SHARE, Book, rebook, share, worst_value
 from .order import Order
 
 NS_PER_MS = 1_000_000
+#: The longest pause that a venue's demand is obeyed for at a stretch; then it is asked again. Some name a point in time instead of a delay.
+MAX_PAUSE_MS = 600_000
 _OPEN, _UNKNOWN = 4, 5
 
 

@@ -157,7 +157,7 @@ class World:
         self.open: list[Effect] = []
         self.now = 0
         self.config = Config(
-            "spec001", ("X",), Limits(edge_freeze_threshold_bps=Bps(1)), VenueTraits(conditional=False, place_expiry_ms=0),
+            "spec001", ("X",), Limits(edge_freeze_threshold_bps=Bps(10**12)), VenueTraits(conditional=False, place_expiry_ms=0),
             store=StorePolicy(configured=store),
         )  # fmt: skip
         self._modes, self._sweeps = modes, sweeps

@@ -26,7 +26,7 @@ from immutables import Map
 
 CONFIGS = (
     Config("mm1abcd", ("BTCUSDT",)),
-    Config("z000000", ("A", "B"), Limits(Usd(1), Usd(10**24), Bps(-5)), sweep=SweepPolicy(foreign=ForeignPolicy.LEAVE), seed=2**62),
+    Config("z000000", ("A", "B"), Limits(Usd(10**6 + 1), Usd(10**24), Bps(-(10**6) - 5)), sweep=SweepPolicy(foreign=ForeignPolicy.LEAVE), seed=2**62),
 )
 INTS = st.integers(-(2**63), 2**63 - 1)
 
@@ -104,7 +104,7 @@ def test_the_text_is_pinned() -> None:
     submit = SubmitOrder(7, "BTCUSDT", Side.BUY, qty("1"))
     start = b'{"class":"SubmitOrder","at_ns":7,"symbol":"BTCUSDT","side":"buy","qty":"1","price":null,"type":"limit"'
     assert EVENTS.encode(submit).startswith(start)
-    assert STATE.encode(EMPTY) == b'{"seq":0,"now_ns":0,"orders":[],"closed":[],"books":[],"total":"0","desk":null}'
+    assert STATE.encode(EMPTY) == b'{"seq":0,"now_ns":1,"orders":[],"closed":[],"books":[],"total":"0","desk":null}'
 
 
 @attrs.frozen

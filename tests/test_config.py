@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
-from haltcore.effects import bps, usd
+from haltcore.effects import Bps, Usd, bps, usd
 from haltcore.fsm.config import MAX_MS, Config, ConfigRefused, ForeignPolicy, Limits, StorePolicy, SweepPolicy, VenueTraits, config_faults
 
 GOOD = Config("abcdefg", ("BTCUSDT", "ETHUSDT"))
@@ -94,7 +94,7 @@ def test_all_faults_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("limits.max_inventory_usd", usd("0.000000000001")),
+        ("limits.max_inventory_usd", usd("0.000001")),
         ("limits.edge_freeze_threshold_bps", bps("-5")),
         ("limits.edge_freeze_threshold_bps", bps("0")),
         ("venue.batch", 0),
@@ -109,3 +109,11 @@ def test_all_faults_are_told_at_once() -> None:
 )
 def test_the_edge_of_what_runs(field: str, value: object) -> None:
     assert config_faults(broken(field, value)) == []
+
+
+def test_a_raw_number_where_a_scaled_one_is_meant_is_refused() -> None:
+    """Found by a new user: a threshold of 5 meant 0.000000000005 bps, so the trigger was off without a word."""
+    with pytest.raises(ConfigRefused, match=r'write bps\("5"\)'):
+        Config("abcdefg", ("BTCUSDT",), limits=Limits(edge_freeze_threshold_bps=Bps(5)))
+    with pytest.raises(ConfigRefused, match=r'write usd\("5000"\)'):
+        Config("abcdefg", ("BTCUSDT",), limits=Limits(max_inventory_usd=Usd(5000)))

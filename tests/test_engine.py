@@ -1,4 +1,4 @@
-"""Goal: the runner keeps its duties (DESIGN section 14) on the path of an event: 1 to 4, 9, and what it does over a bug of our own.
+"""Goal: the runner keeps its duties on the path of an event: 1 to 4, 9, and what it does over a bug of our own.
 
 The other duties: 5 and 6 in ``test_hands.py``, 7 and 10 in ``test_start_stop.py``, 8 and the freeze's last check in ``test_held_back.py``.
 

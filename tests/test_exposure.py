@@ -154,5 +154,5 @@ def test_the_opening_position_is_the_venue_s() -> None:
 def test_the_first_trade_prices_an_unpriced_symbol() -> None:
     s = Session()
     s.fill(s.working(BUY, 10, at=100), 4, at=99)
-    assert s.core.books[0].mark == price(100)
-    assert s.core.total == qty(10) * price(100)
+    assert s.core.books[0].mark == price(99)
+    assert s.core.total == qty(4) * price(99) + qty(6) * price(100)

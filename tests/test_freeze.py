@@ -17,6 +17,7 @@ from haltcore.effects import (
     ClearFreeze,
     Denied,
     FetchOpenOrders,
+    FetchPositions,
     Metric,
     Mode,
     ModeChanged,
@@ -32,14 +33,26 @@ from haltcore.effects import (
     SweepStatus,
     Trigger,
     bps,
+    client_order_id,
     qty,
 )
 from haltcore.fsm.config import StorePolicy
 from haltcore.fsm.core import EMPTY
-from haltcore.fsm.events import EdgeUpdate, Freeze, LatchKind, LatchRow, OrderReplaced, SetReduceOnly, Stopping, TradeBusted, VenueLink
+from haltcore.fsm.events import (
+    EdgeUpdate,
+    Freeze,
+    LatchKind,
+    LatchRow,
+    OrderReplaced,
+    OutcomeKind,
+    SetReduceOnly,
+    Stopping,
+    TradeBusted,
+    VenueLink,
+)
 from haltcore.fsm.freeze import may_send
 
-from tests.helpers import BTC, BUY, ETH, SELL, Session, price, with_limits
+from tests.helpers import BTC, BUY, ETH, SELL, Session, foreign_row, price, row, with_limits
 
 STORE = StorePolicy(configured=True)
 
@@ -441,4 +454,98 @@ def test_an_unfreeze_that_waits_for_the_store_does_not_lift_a_scope_that_is_open
     assert s.mode() is Mode.FREEZING
     s.latch(clear)
     assert s.mode() is Mode.FREEZING
+    poll(s)
     assert s.one(PublishFreeze).symbol == ""
+
+
+# --- found by a hostile review --------------------------------------------------------------------------------------------
+
+
+def poll(s: Session, *rows: LatchRow) -> None:
+    """The latch is read by its timer, and shows these rows."""
+    s.fire(purpose=Purpose.LATCH)
+    s.latch(s.one(ReadFreeze), *rows)
+
+
+def proven_with_store() -> tuple[Session, LatchRow]:
+    s = Session(store=STORE)
+    s.freeze()
+    publish = s.one(PublishFreeze)
+    latched = LatchRow("", 1, Trigger.MANUAL, "a test", "tester")
+    s.lease(s.one(AcquireLease))
+    s.prove_empty()
+    s.latch(publish, latched)
+    return s, latched
+
+
+@pytest.mark.parametrize("how", [lambda s: s.freeze(reason="NO, STOP"), lambda s: s.feed(EdgeUpdate(s.now, BTC, bps(1)))])
+def test_a_freeze_beats_an_unfreeze_that_waits_for_the_store(how: Callable[[Session], object]) -> None:
+    s, _ = proven_with_store()
+    s.core = attrs.evolve(s.core, desk=attrs.evolve(s.core.desk, config=attrs.evolve(s.config, limits=with_limits(edge=200))))
+    s.unfreeze()
+    clear = s.one(ClearFreeze)
+    how(s)
+    assert s.one(PublishFreeze).symbol == ""
+    s.latch(clear)
+    assert s.mode() is Mode.FROZEN
+    s.ask()
+    assert s.codes() == ["frozen"]
+
+
+def test_nothing_is_placed_before_the_latch_was_read() -> None:
+    s = Session(ready=False, store=STORE)
+    s.lists_all()
+    s.positions(s.all(FetchPositions)[0])
+    s.ask()
+    assert s.codes() == ["not_ready"]
+    s.latch(s.all(ReadFreeze)[0], LatchRow("", 3, Trigger.MANUAL, "by a peer", "peer"))
+    s.ask()
+    assert s.codes() == ["sweeping"]
+
+
+def test_a_store_that_forgot_the_freeze_is_told_again_once_per_reading() -> None:
+    s, latched = proven_with_store()
+    s.freeze(BTC)
+    s.lease(s.one(AcquireLease))
+    s.prove_empty()
+    for _ in range(5):
+        poll(s)
+        published = s.got(PublishFreeze)
+        assert [effect.symbol for effect in published] == ["", BTC]
+        for effect in published:
+            s.latch(effect)
+            assert s.got(PublishFreeze) == []
+    poll(s, latched, LatchRow(BTC, 2, Trigger.MANUAL, "a test", "tester"))
+    assert s.got(PublishFreeze) == []
+
+
+def test_a_place_whose_order_was_given_up_does_not_leave_any_more() -> None:
+    """It waited in the adapter's own queue: in doubt, not found after the grace, refused for good; then its turn came."""
+    s = Session()
+    key = s.submit()
+    place = s.one(Place)
+    assert may_send(s.core, place) == ""
+    s.outcome(place, OutcomeKind.IN_DOUBT)
+    assert may_send(s.core, place) == "superseded"
+    assert s.order(key).unknown
+
+
+def test_a_sign_of_life_from_a_refused_order_undoes_the_proof() -> None:
+    s = Session()
+    key = s.submit()
+    s.outcome(s.one(Place), OutcomeKind.REFUSED)
+    s.freeze()
+    s.prove_empty()
+    s.accept(key)
+    assert s.one(Cancel).target.order == key
+    assert s.mode() is Mode.FREEZING
+    s.lists_all(row(s.order(key)))
+    assert s.mode() is Mode.FREEZING
+
+
+def test_an_order_of_this_session_that_the_log_does_not_know_freezes() -> None:
+    """The session tag was used before: the next order would get an id that is taken."""
+    s = Session(ready=False)
+    stranger = attrs.evolve(foreign_row("x9"), client_id=client_order_id(s.config.session, 77))
+    s.answer_stock(stranger)
+    assert s.mode() is Mode.FREEZING

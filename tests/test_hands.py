@@ -1,4 +1,4 @@
-"""Goal: every effect gets exactly one outcome, and a performer that fails costs its own effect only (DESIGN section 14, 5 and 6).
+"""Goal: every effect gets exactly one outcome, and a performer that fails costs its own effect only (duties 5 and 6).
 
 Method: a venue made by hand misbehaves in every way that a performer can, on simulated time, for an order and for a sweep.
 """

@@ -1,4 +1,4 @@
-"""The ten hazards of an order's life (DESIGN section 6, "Must hold"), each from several states, through the real ``step``.
+"""The ten hazards of an order's life, each from several states, through the real ``step``.
 
 Method: a session is brought into a state, the hazard strikes, and status, filled and open quantity, position and alerts are compared with
 what the facts imply. The session checks every invariant after every step.

@@ -1,4 +1,4 @@
-"""Goal: what must not be sent is not sent: when the journal fails (DESIGN section 14, 8), and after a freeze, wherever a place waits.
+"""Goal: what must not be sent is not sent: when the journal fails (duty 8), and after a freeze, wherever a place waits.
 
 Method: the disk fails in every way and at every moment, and freezes come while places are held for the disk, queued in an adapter, decided
 but not begun, and on the wire. The venue made by hand never asks ``may_send`` by itself, so the runner's own check is what is tested.

@@ -289,3 +289,10 @@ def test_a_timer_nobody_waits_for_changes_nothing(purpose: Purpose) -> None:
     s.fire(SetTimer((1, 99), s.now, purpose, key))
     assert s.effects == ()
     assert (s.core.desk, s.core.orders) == (before.desk, before.orders)
+
+
+def test_both_rows_of_an_account_in_hedge_mode_count() -> None:
+    s = Session(ready=False)
+    s.answer_stock(positions=(PositionRow(BTC, qty(5), price(100)), PositionRow(BTC, qty(-3), None)))
+    assert s.position() == qty(2)
+    assert s.core.books[0].mark == price(100)

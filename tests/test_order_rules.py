@@ -470,3 +470,14 @@ def test_a_late_copy_from_before_a_bust_does_not_bring_the_void_quantity_back(as
     s.cancelled(key, 6)
     assert s.codes() == ["duplicate_report"]
     assert s.position() == qty(2)
+
+
+def test_a_replace_below_the_filled_quantity_is_the_one_asked_for() -> None:
+    """1 bought, 0.4 filled, replaced to 0.3: the venue says 0.4, and that is no contradiction."""
+    s = Session()
+    key = s.working(amount="1")
+    s.fill(key, "0.4")
+    s.replace(key, "0.3", 100)
+    s.feed(OrderReplaced(s.now, s.client_id(key), "v2", qty("0.4"), price(100)))
+    assert s.order(key).status is OrdStatus.FILLED
+    assert s.codes() == []

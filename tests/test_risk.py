@@ -111,6 +111,8 @@ def at_mark(**fields: Any) -> Session:
 Case = tuple[str, Callable[[], Session], dict[str, Any], Callable[[], Session], dict[str, Any]]
 #: The code; a session and an order that it denies; a session and an order next to that, which pass.
 CASES: list[Case] = [
+    ("invalid_type", plain, {"side": "buy"}, plain, {}),
+    ("invalid_type", plain, {"stop_price": 1.5}, plain, {}),
     ("unknown_symbol", plain, {"symbol": "XRPUSDT"}, plain, {"symbol": ETH}),
     ("invalid_quantity", plain, {"amount": 0}, plain, {"amount": "0.000000000001"}),
     ("invalid_quantity", plain, {"amount": -1}, plain, {}),
@@ -132,6 +134,7 @@ CASES: list[Case] = [
     ("reduce_only", lambda: reducing(10), {"side": SELL, "amount": "10.000000000001"}, lambda: reducing(10), {"side": SELL}),
     ("unknown_order_in_slot", doubtful, {}, doubtful, {"side": SELL}),
     ("unknown_order_in_slot", doubtful, {}, doubtful, {"symbol": ETH}),
+    ("no_mark_price", lambda: plain(limits=with_limits(1)), {"side": SELL, "at": "0.01"}, plain, {"side": SELL, "at": "0.01"}),
     ("no_mark_price", plain, {"type": OrdType.MARKET, "at": None}, at_mark, {"type": OrdType.MARKET, "at": None}),
     ("max_inventory_usd", lambda: plain(limits=with_limits("999.999999999999")), {}, lambda: plain(limits=with_limits(1000)), {}),
     (
@@ -168,19 +171,21 @@ def test_precedence() -> None:
     assert desk is not None
     control = Control(Mode.FROZEN, 1, Trigger.MANUAL, "r", "b", 0, True, True, None)
     bad_desk = attrs.evolve(
-        desk, opened=False, stopping=True, link=attrs.evolve(desk.link, up=False), store=StoreView(False, (), None, None),
+        desk, opened=False, stopping=True, link=attrs.evolve(desk.link, up=False), store=StoreView(False, False, (), None, None),
         controls=desk.controls.set(0, control),
     )  # fmt: skip
     event = SubmitOrder(s.now, "XRPUSDT", BUY, Qty(0), None, OrdType.LIMIT, Price(7))
     ask = ask_to_submit(s.core, bad_desk, event, MAX_KEY + 1)
     ask = attrs.evolve(ask, mode=Mode.FROZEN, book=attrs.evolve(s.core.books[0], mark=Price(0)))
+    ask = attrs.evolve(ask, qty=0.5)
     cure: list[tuple[str, Callable[[Any], Any]]] = [
+        ("invalid_type", lambda a: attrs.evolve(a, qty=Qty(0))),
         ("unknown_symbol", lambda a: attrs.evolve(a, symbol=BTC, sym=0)),
         ("invalid_quantity", lambda a: attrs.evolve(a, qty=qty(1), add_qty=qty(1), add_value=qty(1) * price(100))),
         ("invalid_price", lambda a: attrs.evolve(a, type=OrdType.MARKET)),
         ("invalid_stop_price", lambda a: attrs.evolve(a, stop_price=None)),
         ("session_full", lambda a: attrs.evolve(a, key=MAX_KEY)),
-        ("not_ready", lambda a: attrs.evolve(a, desk=attrs.evolve(a.desk, opened=True))),
+        ("not_ready", lambda a: attrs.evolve(a, desk=attrs.evolve(a.desk, opened=True, store=attrs.evolve(a.desk.store, known=True)))),
         ("stopping", lambda a: attrs.evolve(a, desk=attrs.evolve(a.desk, stopping=False))),
         ("frozen", lambda a: attrs.evolve(a, mode=Mode.FREEZING)),
         ("sweeping", lambda a: attrs.evolve(a, mode=Mode.REDUCE_ONLY)),
@@ -256,6 +261,8 @@ def test_open_and_unknown_orders_count_and_cancelled_ones_do_not() -> None:
 
 def test_the_total_is_over_all_symbols() -> None:
     s = Session(limits=with_limits(None, 2_000))
+    s.mark(100, symbol=BTC)
+    s.mark(100, symbol=ETH)
     s.working(BUY, 10, symbol=BTC)
     s.working(SELL, 9, symbol=ETH)
     assert denial(s, SELL, 2, symbol=ETH) == "max_total_notional"
@@ -319,3 +326,21 @@ def test_a_position_of_unknown_value_in_another_symbol_has_no_bound() -> None:
     assert s.codes() == ["max_total_notional"]
     s.mark(100, symbol=ETH)
     assert s.submit(symbol=BTC)
+
+
+def test_a_sell_counts_at_the_mark_though_its_limit_is_far_below() -> None:
+    """Found by a hostile review: 100 sold at a limit of 1 counted as 100 and filled at 50,000."""
+    s = Session(limits=with_limits(1_000))
+    s.mark(50_000)
+    s.ask(SELL, 100, 1)
+    assert s.codes() == ["max_inventory_usd"]
+    s.ask(SELL, 100, 1, type=OrdType.STOP_LIMIT, stop_price=price(49_000))
+    assert s.codes() == ["max_inventory_usd"]
+
+
+def test_open_orders_are_valued_anew_when_the_mark_moves() -> None:
+    s = Session(limits=with_limits(1_000))
+    s.mark(1)
+    s.submit(BUY, 9, None, type=OrdType.MARKET)
+    s.mark(100)
+    assert s.core.total == qty(9) * price(100)

@@ -1,4 +1,4 @@
-"""Goal: a runner starts only from a log that it can trust, stops in bounded time, and never silently (DESIGN section 14, 7 and 10).
+"""Goal: a runner starts only from a log that it can trust, stops in bounded time, and never silently (duties 7 and 10).
 
 Method: logs that were sealed, torn, broken and locked, on a disk in memory; ports that do not connect, answer, or let go.
 """

@@ -696,3 +696,25 @@ def test_what_is_seen_is_cancelled_at_once_though_another_list_could_not_be_read
     s.lists(regular, *(row(s.order(key)) for key in keys))
     s.fire(purpose=Purpose.SWEEP)
     assert [len(effect.targets) for effect in s.got(CancelBatch)] == [3]
+
+
+def test_who_freezes_again_after_the_deadline_hears_of_it_again() -> None:
+    """Found by a hostile review: a second freeze waited for a report that had been given already."""
+    s = Session()
+    s.working()
+    s.freeze()
+    first = next(t for t in s.got(SetTimer) if t.purpose is Purpose.SWEEP_DEADLINE)
+    s.fire(first)
+    assert s.one(SweepReport).status is SweepStatus.FAILED
+    s.freeze()
+    s.fire(purpose=Purpose.SWEEP_DEADLINE)
+    assert s.one(SweepReport).status is SweepStatus.FAILED
+
+
+def test_a_demand_for_a_pause_of_years_is_obeyed_for_ten_minutes() -> None:
+    s = Session()
+    s.working()
+    s.freeze()
+    for effect in s.got(CancelAll):
+        s.outcome(effect, OutcomeKind.UNAVAILABLE, "418", retry_after_ms=1_700_000_000_000)
+    assert s.one(SetTimer).due_ns - s.now <= 600 * 10**9
