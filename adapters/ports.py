@@ -42,6 +42,14 @@ class Venue(Performer[Event], Protocol):
     3. Reports about orders go to ``emit`` when they arrive, or stand in what ``perform`` returns, before the outcome. An answer to an
        effect (an event with a field ``effect``) is only ever returned; an emitted one is dropped.
     4. A reply after the time-out is still evidence: emit it.
+    5. What answers what: ``Place``, ``Replace`` and the cancels are answered by ``fsm.outcomes.outcome(effect, ...)``, ``QueryOrder`` by
+       ``OrderQueried``, ``FetchOpenOrders`` by ``OpenOrders``, ``FetchPositions`` by ``Positions``; ``fsm.outcomes.failed`` makes the
+       failed answer of each. An acknowledged place or cancel needs its report as well (``OrderAccepted``, ``OrderCancelled``); one that stays away
+       for ``Config.evidence_ms`` is asked for.
+    6. Say ``VenueLink(up=False)`` when the stream of reports is lost, and ``up=True`` when it is back.
+    7. Where the venue replaces by cancelling and placing anew, report ``OrderReplaced`` under the one client id; the old leg's cancel
+       is not the order's (nautilus_trader#4288). Trade ids are unique per order. A refusal because the client id exists has the reason
+       ``DUPLICATE_CLIENT_ID``.
     """
 
     def connect(self, emit: Emit, now_ns: NowNs, may_send: MaySend) -> None:

@@ -165,7 +165,7 @@ def _worse(a: Price | None, b: Price | None) -> Price | None:
 
 
 def cancel_refused(o: Order, e: object, t: Times) -> Change:
-    """A refused cancel says nothing of the order: it may be filled, gone, or live. It is asked for (Binance -2011 is also given for a live order)."""
+    """A refused cancel says nothing of the order: it may be filled, gone, or live (Binance -2011 is given for each). It is asked for."""
     r = o.requests
     requests = attrs.evolve(r, cancel=None, attempt=r.attempt + 1)
     after = with_requests(o, requests)

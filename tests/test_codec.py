@@ -26,7 +26,10 @@ from immutables import Map
 
 CONFIGS = (
     Config("mm1abcd", ("BTCUSDT",)),
-    Config("z000000", ("A", "B"), Limits(Usd(10**6 + 1), Usd(10**24), Bps(-(10**6) - 5)), sweep=SweepPolicy(foreign=ForeignPolicy.LEAVE), seed=2**62),
+    Config(
+        "z000000", ("A", "B"), Limits(Usd(10**6 + 1), Usd(10**24), Bps(-(10**6) - 5)), sweep=SweepPolicy(foreign=ForeignPolicy.LEAVE),
+        seed=2**62,
+    ),
 )
 INTS = st.integers(-(2**63), 2**63 - 1)
 

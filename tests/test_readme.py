@@ -31,6 +31,16 @@ def test_a_second_run_continues_frozen(tmp_path: Path) -> None:
     assert "OrderDenied: frozen: " in second.stderr or "OrderDenied: sweeping: frozen" in second.stderr
 
 
+def test_and_is_unfrozen_as_the_readme_says(tmp_path: Path) -> None:
+    first = [sys.executable, "-c", PROGRAMS[0]]
+    subprocess.run(first, cwd=tmp_path, check=True, timeout=60)
+    words = 'await bot.proof()\n        await bot.unfreeze(by="ops", why="venue is well again")\n        '
+    assert "await bot.proof()" in README
+    again = PROGRAMS[0].replace("order = await", words + "order = await")
+    done = subprocess.run([sys.executable, "-c", again], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_setup_commands_are_named() -> None:
     assert "pip install . && haltcore demo" in README
     assert 'pip install ".[test]" && pytest' in README
