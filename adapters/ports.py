@@ -44,8 +44,8 @@ class Venue(Performer[Event], Protocol):
     4. A reply after the time-out is still evidence: emit it.
     5. What answers what: ``Place``, ``Replace`` and the cancels are answered by ``fsm.outcomes.outcome(effect, ...)``, ``QueryOrder`` by
        ``OrderQueried``, ``FetchOpenOrders`` by ``OpenOrders``, ``FetchPositions`` by ``Positions``; ``fsm.outcomes.failed`` makes the
-       failed answer of each. An acknowledged place or cancel needs its report as well (``OrderAccepted``, ``OrderCancelled``); one that stays away
-       for ``Config.evidence_ms`` is asked for.
+       failed answer of each. An acknowledged place or cancel needs its report as well (``OrderAccepted``, ``OrderCancelled``); an order
+       whose report stays away for ``Config.evidence_ms`` is asked for.
     6. Say ``VenueLink(up=False)`` when the stream of reports is lost, and ``up=True`` when it is back.
     7. Where the venue replaces by cancelling and placing anew, report ``OrderReplaced`` under the one client id; the old leg's cancel
        is not the order's (nautilus_trader#4288). Trade ids are unique per order. A refusal because the client id exists has the reason

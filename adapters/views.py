@@ -19,6 +19,7 @@ from ..fsm.codec import EFFECTS, EVENTS
 from ..fsm.events import Event, Restarted, Started
 from ..fsm.order import Order
 from ..fsm.replay import Entry
+from .metrics import TABLE as METRICS
 
 WIDTH: Final = 100
 _MARGIN: Final = 26
@@ -69,6 +70,15 @@ class Names:
 
 
 # --- templates ------------------------------------------------------------------------------------------------------
+
+
+_PER_UNIT: Final = {spec.name: spec.per_unit for spec in METRICS}
+
+
+def _in_unit(name: str, value: int) -> str:
+    """A metric's value in the unit that its name says; the effect carries nanoseconds."""
+    per_unit = _PER_UNIT.get(name, 1)
+    return str(value) if per_unit == 1 else f"{value / per_unit:.3f}"
 
 
 def _order(f: Fields) -> str:
@@ -179,7 +189,7 @@ _TEMPLATES: Final[dict[str, Callable[[Fields], str]]] = {
     "FetchOpenOrders": lambda f: _book(f),
     "QueryOrder": lambda f: f"{f['client_id']} ({_book(f)})",
     "SetTimer": lambda f: f"{f['purpose']}, due {utc(f['due_ns'], day=False)}" + (f", {f['who']}" if f["who"] else ""),
-    "Metric": lambda f: f"{f['name']} {f['value']}" + (f" {f['label']}" if f["label"] else ""),
+    "Metric": lambda f: f"{f['name']} {_in_unit(f['name'], f['value'])}" + (f" {f['label']}" if f["label"] else ""),
     "Alert": lambda f: f"{f['severity']} {f['code']}: {f['text']}",
     "Denied": lambda f: f"{f['code']}: {f['reason']}",
     "Rejected": lambda f: f"{f['code']}: {f['reason']}",
