@@ -50,7 +50,7 @@ def test_filled() -> None:
     lines, sentence = story(session, key)
     assert sentence == f"Order {session.client_id(key)} was filled completely; the last part of it in record {session.core.seq}."
     text = "\n".join(lines)
-    for part in ("gate      all 16 checks passed", "accepted while", "filled while working: fill", "partially_filled, filled 1, open 3"):
+    for part in ("gate      all 17 checks passed", "accepted while", "filled while working: fill", "partially_filled, filled 1, open 3"):
         assert part in text
 
 
@@ -169,7 +169,7 @@ def test_the_gate_is_told_check_by_check(monkeypatch: pytest.MonkeyPatch) -> Non
     deciding = [line for line in lines if "<-- decides" in line]
     assert len(deciding) == 1
     assert "NO  max_inventory_usd" in deciding[0]
-    assert sum(" ok " in line for line in lines) == 14
+    assert sum(" ok " in line for line in lines) == 15
     assert any("no  max_total_notional" in line for line in lines)
     assert lines[-1].startswith("The order was denied because of max_inventory_usd: worst-case inventory 10000")
 
