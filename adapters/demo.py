@@ -201,7 +201,7 @@ class _Session:
         clock = LoopClock(asyncio.get_running_loop(), EPOCH_NS)
         bot = self._bot = Runner(
             self._plan.config, venue=self._venue, journal=self._path, clock=clock, disk=self._disk, observer=self._observe,
-            people=People(_unheard), max_adding=MAX_ORDERS + 1_000,
+            people=People(_unheard), who="runner", max_adding=MAX_ORDERS + 1_000,
         )  # fmt: skip
         try:
             await bot.start()

@@ -4,7 +4,8 @@ The duties of a disk, in the order in which they are easy to forget:
 
 1. A new file never takes the place of an old one, and its name is durable before it is used (the directory is synced too).
 2. One writer. The first file of a log is locked; a second process is turned away with a message that names the first.
-3. Data is durable when ``append`` returns, not before. It waits in a thread of its own, so a disk that hangs never stops the event loop.
+3. Data is durable when ``append`` returns, not before. It writes and syncs in a thread of its own, so a disk that hangs, in a
+   write or in a sync, never stops the event loop.
 4. A failed sync is final. The kernel may have dropped the pages and marked them clean, so a second sync that succeeds proves
    nothing (the fsync trouble of PostgreSQL in 2018). The journal therefore fails for good and a new process reads what is there.
 
@@ -17,6 +18,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,12 +28,12 @@ T = TypeVar("T")
 _CHUNK = 1 << 20
 
 
+class NotAFile(OSError):
+    """A pipe, a socket or a device stands where a log should be. Opening one could wait for ever."""
+
+
 class LogFile(Protocol):
     """A file that is open for appending."""
-
-    def write(self, data: bytes) -> None:
-        """Hand the bytes to the operating system. They survive this process, not the machine. Raises OSError."""
-        ...
 
     async def append(self, data: bytes) -> None:
         """Write the bytes and make everything so far durable. Raises OSError."""
@@ -74,7 +76,7 @@ class RealFile:
         self._in_thread = in_thread
 
     def write(self, data: bytes) -> None:
-        """See :class:`LogFile`."""
+        """Hand the bytes to the operating system. They survive this process, not the machine."""
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
@@ -149,7 +151,7 @@ class RealDisk:
         return await self._in_thread(lambda: self._open(name))
 
     def _open(self, name: str) -> RealFile:
-        descriptor = os.open(name, os.O_WRONLY | os.O_APPEND)
+        descriptor = _opened(name, os.O_WRONLY | os.O_APPEND)
         try:
             _lock(descriptor, name)
         except BaseException:
@@ -159,7 +161,7 @@ class RealDisk:
 
     def read(self, name: str) -> Iterator[bytes]:
         """See :class:`Disk`."""
-        with open(name, "rb") as file:
+        with open(name, "rb", opener=_opened) as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
 
@@ -167,6 +169,25 @@ class RealDisk:
         """See :class:`Disk`."""
         path = Path(like)
         return sorted(str(entry) for entry in path.parent.iterdir() if entry.name.startswith(path.stem))
+
+
+def _opened(name: str, flags: int) -> int:
+    """Open a regular file, and nothing else. Without waiting: a pipe would, until somebody opens its other end."""
+    try:
+        descriptor = os.open(name, flags | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENODEV):
+            raise _not_a_file(name) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) if stat.S_ISDIR(mode) else _not_a_file(name)
+    return descriptor
+
+
+def _not_a_file(name: str) -> NotAFile:
+    return NotAFile(errno.EINVAL, "is no regular file but a pipe, socket or device", name)
 
 
 def _lock(descriptor: int, name: str) -> None:
@@ -201,7 +222,7 @@ class MemoryFile:
         return self._disk.content[self._name]
 
     def write(self, data: bytes) -> None:
-        """See :class:`LogFile`. A disk that fills up takes what fits."""
+        """Hand bytes over without a sync. A disk that fills up takes what fits."""
         content, disk = self._content(), self._disk
         if disk.write_error is not None:
             raise OSError(disk.write_error, os.strerror(disk.write_error), self._name)

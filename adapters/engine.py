@@ -25,6 +25,8 @@ The runner touches the world only through the ports of ``ports.py``; the simulat
 import asyncio
 import contextlib
 import logging
+import os
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +49,7 @@ from .journal import Journal, JournalFailed, exists, unborn
 from .metrics import Metrics
 from .people import People
 from .ports import Clock, Store, Venue
+from .texts import writable
 from .waiters import Waiters
 
 Observer = Callable[[Event, Core, tuple[Effect, ...]], None]
@@ -63,6 +66,8 @@ class Engine:
     (held or sent, without outcome); one more submit is denied with ``overloaded``. ``effect_timeout_s`` is the backstop behind the
     performers' own time-outs, and how long a disk may take to confirm. ``on_stop``: "freeze" proves the book empty before stopping,
     "hand_over" leaves the orders open. ``stop_timeout_s`` is how long a stop waits for that proof before it gives up and says what is left.
+    ``who`` names this process in the log and towards the store, where it holds the lease: two processes must never have the same. By
+    default it is drawn anew for each runner.
     """
 
     def __init__(
@@ -81,7 +86,7 @@ class Engine:
         effect_timeout_s: float = 10.0,
         on_stop: str = "freeze",
         stop_timeout_s: float = 60.0,
-        who: str = "runner",
+        who: str = "",
     ) -> None:
         if config.store.configured != (store is not None):
             raise ConfigRefused(
@@ -100,7 +105,7 @@ class Engine:
         self._disk: Disk = disk or RealDisk()
         performers = [venue, store or NoStore(self.clock.now_ns), metrics or Metrics(config.symbols), people or People(), TimersApart()]
         self._hands = Hands(route(performers), effect_timeout_s, self.clock.now_ns, self._receive, self._may_send)
-        self._observer, self._who = observer, who
+        self._observer, self._who = observer, who or f"runner-{os.getpid()}-{secrets.token_hex(4)}"
         self._max_adding, self._timeout_s = max_adding, effect_timeout_s
         self._on_stop, self._stop_timeout_s = on_stop, stop_timeout_s
         self._inbox: deque[Event] = deque()
@@ -111,7 +116,7 @@ class Engine:
         self._commit_task: asyncio.Task[None] | None = None
         self._stop_task: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
-        self._flush_due = self._busy = False
+        self._commit_due = self._busy = self._stopping = self._sound = False
         self._started = self._connected = self._running = self._closed = False
         self._broken: BaseException | None = None
         self._told: JournalFailed | None = None
@@ -174,6 +179,7 @@ class Engine:
         if not self._started:
             return
         if self._stop_task is None:
+            self._sound = self._journal is not None and self._journal.failed is None
             self._stop_task = self._loop.create_task(self._stop())
         await asyncio.shield(self._stop_task)
 
@@ -183,6 +189,8 @@ class Engine:
             pass  # a start under way gets as far as having something to stop
         if self._running:
             self._feed(Stopping(self.clock.now_ns(), self._on_stop == "freeze", self._who))
+            self._stopping = True
+            self._refuse_held()
         if not self._closed and self._on_stop == "freeze":
             unproven = await self._prove()
         await self._drain()
@@ -230,11 +238,14 @@ class Engine:
                 _LOG.exception("%s could not be closed", type(port).__name__)
         if self._journal is None:
             return
+        failure = self._journal.failed
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._journal.close(seal=True)
         except TimeoutError:
             raise self._hung() from None
+        if self._sound and failure is not None:
+            raise failure  # It failed while the runner stopped: nobody has been told yet.
 
     def _let_go(self) -> list["asyncio.Task[None]"]:
         """Cancel every timer and task; the tasks."""
@@ -259,7 +270,7 @@ class Engine:
 
     def _receive(self, event: Event) -> None:
         if self._running:
-            self._feed(event)
+            self._feed(writable(event))
 
     def _feed(self, event: Event) -> tuple[Effect, ...] | None:
         """Step over an event and everything that it brings about at once; the effects of this event's own record.
@@ -304,7 +315,7 @@ class Engine:
 
     def _write_down(self, journal: Journal, event: Event, effects: tuple[Effect, ...]) -> None:
         if journal.append(event, effects, self.core):
-            self._schedule_flush()
+            self._commit_soon()
         elif journal.failed is not None:
             self._journal_failed(journal.failed)
 
@@ -358,54 +369,57 @@ class Engine:
             return "stopped"
         if effect.risk is Risk.ADDS_RISK and self._journal is not None and self._journal.failed is not None:
             return "journal_failed"
+        if effect.risk is Risk.ADDS_RISK and self._stopping:
+            return may_send(self.core, effect) or "stopping"
         return may_send(self.core, effect)
 
     # --- durability -------------------------------------------------------------------------------------------------
 
-    def _schedule_flush(self) -> None:
-        """Records without adding effects go to the operating system soon, and to the disk with the next commit."""
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
+    def _commit_soon(self) -> None:
+        """Every record goes to the disk, a freeze above all; behind the effects that this turn began, which do not wait for it."""
+        if not self._commit_due:
+            self._commit_due = True
+            self._loop.call_soon(self._commit_now)
 
-    def _flush(self) -> None:
-        self._flush_due = False
+    def _commit_now(self) -> None:
+        self._commit_due = False
         if self._journal is None or self._journal.failed is not None or not self._running:
-            return
-        try:
-            self._journal.flush()
-        except JournalFailed as failure:
-            self._journal_failed(failure)
             return
         # A snapshot takes time: it must not stand between a freeze and its cancels.
         if self._journal.rotation_due and self.core.desk is not None and self.core.desk.sweep is None:
             self._journal.rotate(self.core)
-            self._schedule_commit()
+        self._schedule_commit()
 
     def _schedule_commit(self) -> None:
         if self._commit_task is None or self._commit_task.done():
             self._commit_task = self._loop.create_task(self._commit())
 
     async def _commit(self) -> None:
-        """Confirm the records on disk, then let go of the effects that waited for it; as long as there are any."""
+        """Confirm the records on disk, then let go of the effects that waited for it; as long as there is anything to confirm."""
         while self._running and self._journal is not None:
             ready = list(self._held.values())
+            failure: JournalFailed | None = None
             try:
                 async with asyncio.timeout(self._timeout_s):
                     await self._journal.commit()
-            except (TimeoutError, JournalFailed) as error:
-                failure = error if isinstance(error, JournalFailed) else self._hung()
+            except TimeoutError:
+                failure = self._hung()
+            except JournalFailed as error:
+                failure = error
+            except Exception as error:
+                failure = JournalFailed("io_error", f"{self._journal_path}: {type(error).__name__}: {error}. Look after the disk")
+            if failure is not None:
                 for effect in ready:
                     self._refuse(effect, "journal_failed", f"its record is not on disk: {failure.code}")
                 self._journal_failed(failure)
             for effect in ready:
                 if self._held.pop(effect.id, None) is not None:
                     self._hands.begin(effect)
-            if not self._held:
+            if not self._held and (failure is not None or not self._journal.pending):
                 return
 
     def _refuse_held(self) -> None:
-        """The mode has changed: what waits for the disk and may not leave any more is refused now, however slow the disk is."""
+        """The mode has changed, or the runner stops: what waits for the disk and may not leave now is refused, however slow the disk is."""
         for effect in list(self._held.values()):
             code = self._may_send(effect)
             if code:

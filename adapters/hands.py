@@ -18,6 +18,7 @@ At the instant of beginning the last check is asked, as a venue adapter asks it 
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from ..fsm.outcomes import failed
 from .ports import Emit, MaySend, NowNs
 
 _LOG = logging.getLogger("haltcore")
+#: How many words to people may wait for a pager that hangs.
+MAX_WORDS = 100
 
 
 class Hands:
@@ -41,6 +44,8 @@ class Hands:
         self._under_way: dict[EffectId, Effect] = {}
         self._timers: dict[EffectId, asyncio.TimerHandle] = {}
         self._no_timers = False
+        self._words: deque[Effect] = deque()
+        self._telling = False
 
     def take(self, effect: Effect) -> None:
         """It owes an outcome from now on."""
@@ -57,8 +62,13 @@ class Hands:
         self._settle(effect, [failed(effect, self._now_ns(), OutcomeKind.REFUSED, code, text)])
 
     def tell(self, said: Sequence[Effect]) -> None:
-        """Say words to people, in order, in one task."""
-        self._spawn(self._tell(said))
+        """Say words to people, in order, in one task at a time; when too many wait, the oldest goes to the log instead."""
+        self._words.extend(said)
+        while len(self._words) > MAX_WORDS:
+            _LOG.critical("%s was not told to people: %d words wait already", self._words.popleft(), MAX_WORDS)
+        if not self._telling:
+            self._telling = True
+            self._spawn(self._tell())
 
     def set_timer(self, effect: SetTimer) -> None:
         """Report when it is due."""
@@ -83,16 +93,22 @@ class Hands:
         self.tasks[task] = None
         task.add_done_callback(lambda done: self.tasks.pop(done, None))
 
-    async def _tell(self, said: Sequence[Effect]) -> None:
+    async def _tell(self) -> None:
         """A performer that raises or hangs costs its own word only."""
-        for effect in said:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    await self._routes[type(effect)].perform(effect)
-            except BaseException as error:
-                if _ends_the_process(error) or _cancelled_from_outside():
-                    raise
-                _LOG.critical("%s could not be delivered", effect, exc_info=error)
+        try:
+            while self._words:
+                await self._say(self._words.popleft())
+        finally:
+            self._telling = False
+
+    async def _say(self, effect: Effect) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._routes[type(effect)].perform(effect)
+        except BaseException as error:
+            if _ends_the_process(error) or _cancelled_from_outside():
+                raise
+            _LOG.critical("%s could not be delivered", effect, exc_info=error)
 
     async def _perform(self, effect: Effect) -> None:
         code = self._may_send(effect)

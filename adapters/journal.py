@@ -4,7 +4,8 @@ What the runner does with it, in this order (DESIGN section 14): step, :meth:`Jo
 :meth:`Journal.commit` before any effect that adds risk, perform. Effects that reduce risk do not wait.
 
 ``append`` only encodes; no disk is touched. ``commit`` writes and syncs in a thread of the disk's, and whoever comes while a sync
-is under way shares the next one: under load one sync serves many records.
+is under way shares the next one: under load one sync serves many records. The runner commits every record soon, whether or not an
+effect waits for it: a freeze has to survive a power failure too.
 
 A journal fails once and for good: ``failed`` then says why, ``append`` returns False and ``commit`` raises. What to do then is the
 runner's part (freeze, keep cancelling). Nothing is written after a failure, so the log ends where it was still right; a new process
@@ -24,17 +25,17 @@ from pathlib import Path
 from attrs import frozen
 
 from ..effects import Effect
-from ..fsm.chain import BEGINNING, End
+from ..fsm.chain import BEGINNING, Chain, End, LogBroken, Unsupported
 from ..fsm.codec import CONFIG, EFFECTS, EVENTS, STATE, CodecError
 from ..fsm.config import Config
 from ..fsm.core import EMPTY, Core
 from ..fsm.digest import DigestTracker
 from ..fsm.events import Event
-from ..fsm.record import CHECKPOINT_EVERY, MAGIC, MAX_LINE, header_line, record_line, seal_line
+from ..fsm.record import CHECKPOINT_EVERY, MAX_LINE, RECORD, Header, header_line, record_line, seal_line
 from ..fsm.replay import Source, Step, replay
 from ..fsm.step import step as current_step
 from ..fsm.verdict import Kind, Verdict, report
-from .disk import Disk, LogFile
+from .disk import Disk, LogFile, NotAFile
 
 #: After so many records a segment is full: replaying it takes about a second.
 ROTATE_EVERY = 100_000
@@ -97,7 +98,7 @@ def explained(error: OSError, path: str) -> JournalFailed:
         return JournalFailed("missing", f"{where}: there is no such file or directory. Check the path")
     if isinstance(error, FileExistsError):
         return JournalFailed("exists", f"{where}: a log is there already and is never overwritten. Continue it, or choose another name")
-    if isinstance(error, (IsADirectoryError, NotADirectoryError)):
+    if isinstance(error, (IsADirectoryError, NotADirectoryError, NotAFile)):
         return JournalFailed("not_a_file", f"{where}: {error.strerror}. Give the path of a file, such as logs/mm1.jsonl")
     if isinstance(error, PermissionError):
         return JournalFailed("permission", f"{where}: no permission. Run as the owner of the log, or choose another directory")
@@ -109,6 +110,11 @@ def explained(error: OSError, path: str) -> JournalFailed:
     return JournalFailed("io_error", text)
 
 
+def _unwritable(path: str, n: int, error: Exception) -> JournalFailed:
+    what = str(error) if isinstance(error, CodecError) else f"{type(error).__name__}: {error}"
+    return JournalFailed("unwritable", f"{path}: record {n}: {what}. Correct whoever made the event")
+
+
 def _version() -> str:
     try:
         return version("haltcore")
@@ -117,15 +123,28 @@ def _version() -> str:
 
 
 def unborn(path: str, disk: Disk) -> bool:
-    """Whether the log has no more than the torn beginning of its first header: the process died before anything was recorded."""
+    """Whether the log has no whole record: the process, or the machine, died before anything that it decided was durable.
+
+    Then there is at most its first header, whole or torn, and the torn beginning of record 1; nothing that adds risk can have left.
+    Raises :class:`JournalFailed` when the file cannot be read.
+    """
     if not exists(path, disk) or len(segments(path, disk)) > 1:
         return False
-    beginning = b""
-    for chunk in disk.read(path):
-        if b"\n" in chunk:
-            return False
-        beginning = beginning or chunk
-    return MAGIC.startswith(beginning[: len(MAGIC)])
+    chain = Chain(path)
+    try:
+        if not any(disk.read(path)):
+            return True
+        for line in chain.read(disk.read(path)):
+            if not isinstance(line, Header):
+                return False
+        if chain.header is None:
+            # Torn, it holds a header's beginning only; a log that lost its newlines is no such thing.
+            return not any(RECORD in chunk for chunk in disk.read(path))
+    except (LogBroken, Unsupported):
+        return False
+    except OSError as error:
+        raise explained(error, path) from None
+    return True
 
 
 class Journal:
@@ -149,7 +168,7 @@ class Journal:
 
     @classmethod
     async def create(cls, path: str, config: Config, disk: Disk, rotate_every: int = ROTATE_EVERY) -> "Journal":
-        """A new log. Raises :class:`JournalFailed`; nothing that exists is ever overwritten, but for a first header that was torn."""
+        """A new log. Raises :class:`JournalFailed`; nothing is ever overwritten, but for a log without any record."""
         path = str(Path(path))
         journal = cls(path, disk, EMPTY, CONFIG.encode(config), rotate_every)
         try:
@@ -166,6 +185,7 @@ class Journal:
             else:
                 journal._lock = journal._file = await disk.create(path)
         except OSError as error:
+            journal._release()
             raise explained(error, path) from None
         journal._begin_segment(EMPTY, BEGINNING)
         await journal._commit_or_close()
@@ -256,8 +276,8 @@ class Journal:
             EFFECTS.check(answered)
             self._tracker.advance(core)
             digest = self._tracker.digest() if core.seq % CHECKPOINT_EVERY == 0 else ""
-        except CodecError as error:
-            self._fail(JournalFailed("unwritable", f"{self.path}: record {self._next}: {error}. Correct whoever made the event"))
+        except Exception as error:
+            self._fail(_unwritable(self.path, self._next, error))
             return False
         line, self._hash = record_line(self._hash, core.seq, written, answered, digest)
         if len(line) > MAX_LINE:
@@ -268,25 +288,10 @@ class Journal:
         self._records += 1
         return True
 
-    def flush(self) -> None:
-        """Hand what is queued to the operating system, without waiting for the disk; a commit under way takes it along instead.
-
-        Raises :class:`JournalFailed`.
-        """
-        if self._failed is not None:
-            raise self._failed
-        if self._writing is not None or self._file is None:
-            return
-        data: list[bytes] = []
-        for item in self._queue:
-            if not isinstance(item, bytes):
-                break
-            data.append(item)
-        del self._queue[: len(data)]
-        try:
-            self._file.write(b"".join(data))
-        except OSError as error:
-            raise self._fail(explained(error, self.path)) from None
+    @property
+    def pending(self) -> bool:
+        """Whether something was appended that is not durable yet, and still can be."""
+        return self._failed is None and self._durable < self._queued
 
     async def commit(self) -> None:
         """Return once every record appended so far is durable. Raises :class:`JournalFailed`."""
@@ -308,9 +313,12 @@ class Journal:
             return
         if core.seq != self._next - 1:
             raise ValueError(f"the snapshot is of record {core.seq}, the last record is {self._next - 1}; rotate with the last state")
-        end = self._seal(more=True)
-        self._put(_NewSegment(segment_name(self.path, end.segment + 1)))
-        self._begin_segment(core, end)
+        try:
+            end = self._seal(more=True)
+            self._put(_NewSegment(segment_name(self.path, end.segment + 1)))
+            self._begin_segment(core, end)
+        except Exception as error:
+            self._fail(_unwritable(self.path, self._next, error))
 
     async def close(self, seal: bool = True) -> None:
         """Close the log, with a seal unless the session is to go on in it.
@@ -320,7 +328,10 @@ class Journal:
         try:
             if self._failed is None:
                 if seal:
-                    self._seal(more=False)
+                    try:
+                        self._seal(more=False)
+                    except Exception as error:
+                        raise self._fail(_unwritable(self.path, self._next, error)) from None
                 await self.commit()
         finally:
             self._release()
@@ -341,13 +352,16 @@ class Journal:
     def _begin_segment(self, core: Core, after: End) -> None:
         self._segment = after.segment + 1
         self._records = 0
+        snapshot = None if after is BEGINNING else STATE.encode(core)
+        if snapshot is not None:
+            STATE.check(snapshot)
         line, self._hash = header_line(
             after.hash,
             version=_version(),
             config=CONFIG.encode(core.desk.config) if core.desk is not None else self._config,
             segment=self._segment,
             first=self._next,
-            snapshot=None if after is BEGINNING else STATE.encode(core),
+            snapshot=snapshot,
             digest=self._tracker.digest(),
         )
         self._put(line)
@@ -370,6 +384,9 @@ class Journal:
             self._durable = goal
         except OSError as error:
             self._fail(explained(error, self.path))
+        except Exception as error:
+            text = f"{self.path}: the disk raised {type(error).__name__}: {error}. Look after the disk, then restart: the log is continued"
+            self._fail(JournalFailed("io_error", text))
         except asyncio.CancelledError:
             text = f"{self.path}: the loop stopped during a write, so nobody knows what is durable. Open the log again to continue"
             self._fail(JournalFailed("interrupted", text))

@@ -4,6 +4,7 @@ What goes wrong outside (a file that is not there, a full disk, a reader that go
 what to do. The codes 0 to 5 are those of a verdict (``fsm/verdict.py``); so a usage error, which click ends with 2, ends with 64.
 """
 
+import os
 import sys
 from contextlib import suppress
 from typing import Any
@@ -42,6 +43,7 @@ class Program(click.Group):
     """The group, with one place where everything that can go wrong becomes a line and an exit code."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        _with_streams()
         for stream in (sys.stdout, sys.stderr):
             # A terminal that cannot show a letter gets an escape, never a traceback.
             if hasattr(stream, "reconfigure"):
@@ -80,6 +82,16 @@ class Program(click.Group):
             click.echo("\nstopped", err=True)
             return INTERRUPTED
         return code if isinstance(code, int) else 0
+
+
+def _with_streams() -> None:
+    """Where a standard stream was closed (``>&-``), put one that goes nowhere: else the next file to be opened, a log, takes its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it lives as long as the process
 
 
 def _without_reader() -> int:

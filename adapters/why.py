@@ -166,7 +166,7 @@ def _refusal(end: Moment) -> str:
     return "the venue says that it was refused"
 
 
-_STOPPED = ("frozen_at_send", "stale_epoch", "stopped", "journal_failed")
+_STOPPED = ("frozen_at_send", "stale_epoch", "stopped", "stopping", "superseded", "journal_failed")
 
 
 def _cause(case: Case, key: int, name: str) -> str:

@@ -182,7 +182,8 @@ class Chain:
             self._hash = read.hash
             yield read
             self.whole += len(line)
-        if self.header is None and not self.torn:
+        if self.header is None and not self.torn and not (self._follows is not None and self._follows.closed):
+            # Behind a closed segment an empty file is a rotation that did not come to its end.
             self._broken(Fault.NO_HEADER, "the file is empty", "Delete it if nothing was recorded, or get the log again from its source")
 
     def _broken(self, fault: Fault, text: str, remedy: str) -> NoReturn:

@@ -43,6 +43,10 @@ T = TypeVar("T")
 _Source: TypeAlias = Callable[[str], str] | None
 _Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _DECIMALS: Final[Mapping[Any, int]] = MappingProxyType({Qty: 12, Price: 12, Usd: 12, Bps: 12, Notional: 24})
+#: How long a number may be. No market has such numbers; without a bound, a log could make its reader compute for ever.
+_NUMBER_TEXT: Final[Mapping[int, Any]] = MappingProxyType(
+    {12: Annotated[str, msgspec.Meta(max_length=64)], 24: Annotated[str, msgspec.Meta(max_length=160)]}
+)
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 #: What a value of a wrong type can raise on its way into the log.
 _UNWRITABLE = (TypeError, ValueError, KeyError, AttributeError, OverflowError, msgspec.MsgspecError)
@@ -88,7 +92,7 @@ def _form(hint: Any, depth: int = 0) -> _Form:
 def _number_form(digits: int) -> _Form:
     more = "" if digits == 12 else f", {digits}"
     names = {"to_text": to_text, "from_text": from_text}
-    return _Form(str, lambda x: f"to_text({x}{more})", lambda x: f"from_text({x}{more})", names)
+    return _Form(_NUMBER_TEXT[digits], lambda x: f"to_text({x}{more})", lambda x: f"from_text({x}{more})", names)
 
 
 def _union_form(args: tuple[Any, ...], depth: int) -> _Form:

@@ -25,7 +25,7 @@ from .core import EMPTY, Core
 from .digest import DigestTracker
 from .events import Event, Started
 from .invariants import broken, broken_state
-from .record import FORMAT, RULES, Header, Record, Seal
+from .record import CHECKPOINT_EVERY, FORMAT, RULES, Header, Record, Seal
 from .step import step as current_step
 from .verdict import EXIT_CODES, Change, Divergence, Kind, Passed, Unsafe, Verdict, differences
 
@@ -94,6 +94,9 @@ def replay(
         return run.finish(require_seal)
     except LogBroken as error:
         return run.verdict(Kind.BROKEN, problem=str(error))
+    except CodecError as error:
+        # What the decoders let pass and the state still cannot hold, such as sums beyond every bound.
+        return run.verdict(Kind.BROKEN, problem=f"record {run.core.seq}: {error}. It was not written by haltcore")
     except Unsupported as error:
         return run.verdict(Kind.UNSUPPORTED, problem=str(error))
     except _Diverged as found:
@@ -151,6 +154,8 @@ class _Replay:
         if chain.header is None and previous is None:
             text = "the header was not written to its end"
             raise LogBroken(Fault.NO_HEADER, chain.where, text, "Nothing was recorded; delete the file and start anew")
+        if chain.header is None:
+            self._notes.append(f"{source.name} has no whole header: it was begun when the process died, and holds nothing")
         if self._check_state is not None and self._before:
             # Takes time in proportion to the orders, so it is done once per segment, not at every checkpoint.
             found = tuple(self._check_state(self.core))
@@ -189,7 +194,11 @@ class _Replay:
         code = EXIT_CODES[Kind.DIVERGED] if self._strict and kind is Kind.OTHER_TELEMETRY else EXIT_CODES[kind]
         torn, end = (self._chain.torn, self._chain.end) if self._chain else (0, BEGINNING)
         counts = (self._segments, self._records, self.core.seq, self._sealed, torn, end)
-        return Verdict(kind, code, self.core, self._tracker.digest(), *counts, (*self._notes, *notes), problem, divergence, unsafe)
+        try:
+            digest = self._tracker.digest()
+        except CodecError:
+            digest = ""
+        return Verdict(kind, code, self.core, digest, *counts, (*self._notes, *notes), problem, divergence, unsafe)
 
     # --- one line -------------------------------------------------------------------------------------------------
 
@@ -206,6 +215,7 @@ class _Replay:
             if own != snapshot:
                 changes = tuple(differences(msgspec.json.decode(snapshot), msgspec.json.decode(own)))
                 self._diverged(chain, "the state is not the snapshot that the next segment starts from", changes=changes)
+            self._compare_digest(chain, header.digest, "at the snapshot")
         else:
             if chain.format != FORMAT:
                 raise Unsupported(f"{chain.file}: a snapshot of format {chain.format} cannot be read. Replay from the first segment")
@@ -214,12 +224,17 @@ class _Replay:
             if self._tracker.digest() != header.digest or self.core.seq != header.first - 1:
                 raise _malformed(chain, "the snapshot is not the state that its digest and record number name")
             self._notes.append(f"begins with segment {header.segment}: what came before is taken from its snapshot")
+        desk = self.core.desk
+        if chain.format == FORMAT and desk is not None and CONFIG.encode(desk.config) != bytes(header.config):
+            raise _malformed(chain, "the header names another configuration than the snapshot holds")
         self._checkpoint = self.core.seq
 
     def _record(self, chain: Chain, record: Record) -> None:
         event = _decoded(chain, EVENTS.decode, record.event)
         if EVENTS.encode(event) != bytes(record.event):
             raise _malformed(chain, "the event is not spelled as haltcore spells it")
+        if chain.format == FORMAT and bool(record.digest) != (record.n % CHECKPOINT_EVERY == 0):
+            raise _malformed(chain, f"a digest stands at every {CHECKPOINT_EVERY}th record, and only there")
         if record.n == 1:
             _check_configuration(chain, event)
         before = self.core

@@ -158,7 +158,7 @@ class Rig:
         self.disk = disk if disk is not None else MemoryDisk()
         self.seen: list[tuple[Event, tuple[Effect, ...]]] = []
         self.alerts: list[Alert] = []
-        options = {"people": People(self.alerts.append), "observer": self._observe, **options}
+        options = {"who": "runner", "people": People(self.alerts.append), "observer": self._observe, **options}
         self.bot = Runner(conf or config(), venue=self.venue, journal=journal, clock=self.clock, disk=self.disk, **options)
 
     def _observe(self, event: Event, core: Core, effects: tuple[Effect, ...]) -> None:  # noqa: ARG002

@@ -375,3 +375,19 @@ def test_the_screen_keeps_pace_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     screen.on_jump(2 * 10**9)
     screen.on_jump(7 * 10**9)
     assert slept == pytest.approx([0.1, 1.0, 2.3])
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_is_no_traceback(tmp_path: Path, closed: str) -> None:
+    program = f"{sys.executable} -c 'from haltcore.adapters.cli import main; main()' replay {tmp_path / 'none.jsonl'}"
+    done = subprocess.run(f"{program} {closed}", shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", [["replay"], ["show"], ["why", "--seq", "1"]])
+def test_a_pipe_is_refused_at_once(tmp_path: Path, verb: list[str]) -> None:
+    os.mkfifo(tmp_path / "f.jsonl")
+    result = CliRunner().invoke(main, [*verb, str(tmp_path / "f.jsonl")], prog_name="haltcore")
+    assert result.exit_code == 1
+    assert "no regular file" in result.output

@@ -7,8 +7,10 @@ misbehaves, a venue made by hand does so. Last, the runner on a real loop with a
 """
 
 import asyncio
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,26 @@ import pytest
 from haltcore.adapters import engine
 from haltcore.adapters.answers import CommandRejected, OrderDenied, OrderRefused, RunnerStopped, StoppedUnproven
 from haltcore.adapters.disk import MemoryDisk, RealDisk
+from haltcore.adapters.journal import Journal
 from haltcore.adapters.memory_store import MemoryState, MemoryStore
 from haltcore.adapters.paper import PaperVenue
+from haltcore.adapters.people import People
 from haltcore.adapters.runner import Runner
-from haltcore.effects import Cancel, CancelAll, CancelTarget, Mode, Place, SweepReport, SweepStatus, Trigger
+from haltcore.effects import Cancel, CancelAll, CancelTarget, Effect, Mode, Place, SweepReport, SweepStatus, Trigger
 from haltcore.fsm.config import StorePolicy
-from haltcore.fsm.events import Freeze, MarkPrice, OrderAccepted, OrderCancelled, Restarted, Started, SubmitOrder, VenueLink
+from haltcore.fsm.events import (
+    Freeze,
+    MarkPrice,
+    OrderAccepted,
+    OrderCancelled,
+    OrderRejected,
+    OutcomeKind,
+    Restarted,
+    Started,
+    SubmitOrder,
+    VenueLink,
+)
+from haltcore.fsm.outcomes import outcome
 from haltcore.fsm.verdict import Kind
 
 from tests.helpers import BTC, ETH, config
@@ -223,6 +239,7 @@ async def test_4_reducing_effects_start_first_and_adding_ones_last() -> None:
         cancel = Cancel((99, 1), BTC, CancelTarget(place.order, place.client_id, ""), False, 0, place.fence)
         query = venue.called(type(venue.calls[0]))[0]
         venue.calls.clear()
+        rig.bot._hands._may_send = lambda _: ""
         rig.bot._dispatch([place, query, cancel])
         await asyncio.sleep(0)
         assert [type(effect) for effect in venue.calls] == [Cancel, type(query), Place]
@@ -476,3 +493,130 @@ def test_live_a_second_process_is_turned_away(tmp_path: Path) -> None:
             await buy(bot)
 
     asyncio.run(main())
+
+
+# --- found by a hostile review ------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_3_a_freeze_survives_a_power_failure() -> None:
+    rig = Rig()
+    await rig.bot.start()
+    await buy(rig.bot)
+    await rig.bot.freeze("venue looks ill", "ops")
+    await later(1)
+    assert rig.disk.synced[LOG] == len(rig.disk.content[LOG]), "what was recorded last has to be durable although nothing waits for it"
+    rig.bot.abandon()
+    rig.disk.crash(0)
+    again = Rig(venue=rig.venue, disk=rig.disk)
+    await again.bot.start()
+    with pytest.raises(OrderDenied):
+        await buy(again.bot)
+    await again.bot.stop()
+
+
+@simulated
+async def test_3_what_is_recorded_during_a_sync_is_synced_after_it() -> None:
+    rig = Rig(venue=HandVenue())
+    await rig.bot.start()
+    rig.disk.sync_delay_s = 0.05
+    await rig.bot.mark(BTC, "100")
+    await later(0.01)
+    await rig.bot.mark(BTC, "101")
+    await later(1)
+    assert rig.disk.synced[LOG] == len(rig.disk.content[LOG])
+    assert b'{"n":%d,' % rig.bot.core.seq in rig.disk.content[LOG]
+    await rig.bot.stop()
+
+
+def test_3_a_write_that_blocks_does_not_hold_up_the_cancels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled, blocked, real = threading.Event(), [], os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        if armed and not cancelled.is_set():
+            blocked.append(cancelled.wait(5))
+        return real(descriptor, data)
+
+    armed: list[bool] = []
+
+    async def work() -> None:
+        venue = HandVenue()
+
+        async def cancel(effect: Effect) -> Any:
+            cancelled.set()
+            return venue.well(effect)
+
+        venue.behave["CancelAll"] = cancel
+        async with Runner(config(), venue=venue, journal=tmp_path / "bot.jsonl", people=People(lambda _: None)) as bot:
+            await buy(bot)
+            armed.append(True)
+            await bot.freeze("x", "y")
+
+    monkeypatch.setattr("haltcore.adapters.disk.os.write", write)
+    asyncio.run(work())
+    assert all(blocked), "the cancels waited for the disk"
+
+
+@simulated
+async def test_8_an_odd_error_of_the_disk_refuses_what_is_held_and_freezes() -> None:
+    rig = Rig(venue=HandVenue())
+    await rig.bot.start()
+    await later(1)
+
+    async def broken(_: bytes) -> None:
+        raise RuntimeError("the pool is shut down")
+
+    rig.bot._journal._file.append = broken  # type: ignore[union-attr, method-assign]
+    with pytest.raises(OrderRefused) as caught:
+        await buy(rig.bot)
+    assert caught.value.code in ("journal_failed", "frozen_at_send")
+    assert rig.bot.status().modes
+    assert not rig.venue.called(Place)
+    rig.bot.abandon()
+
+
+@simulated
+async def test_7_a_log_without_a_record_is_begun_anew_by_another_session() -> None:
+    disk = MemoryDisk()
+    await Journal.create(LOG, config(session="aaaaaaa"), disk)
+    disk.crash(0)
+    for _ in range(2):
+        rig = Rig(disk=disk, conf=config(session="bbbbbbb"))
+        await rig.bot.start()
+        rig.bot.abandon()
+        disk.crash(10**9)
+    assert rig.replayed().kind is Kind.SAME
+
+
+@simulated
+async def test_10_a_hand_over_refuses_what_is_held() -> None:
+    rig = Rig(venue=HandVenue(), on_stop="hand_over")
+    await rig.bot.start()
+    rig.disk.sync_delay_s = 1
+    order = asyncio.ensure_future(buy(rig.bot))
+    await later(0.1)
+    await rig.bot.stop()
+    with pytest.raises(OrderRefused) as caught:
+        await order
+    assert caught.value.code == "stopping"
+    assert not rig.venue.called(Place)
+
+
+@simulated
+async def test_two_runners_never_have_the_same_name_by_default() -> None:
+    assert Rig(who="").bot._who != Rig(who="").bot._who
+
+
+@simulated
+async def test_half_of_a_surrogate_pair_from_the_venue_does_not_end_the_journal() -> None:
+    venue = HandVenue()
+
+    async def refuse(effect: Any) -> Any:
+        now = venue.now_ns()
+        return [OrderRejected(now, effect.client_id, "bad \ud800"), outcome(effect, now, OutcomeKind.REFUSED, "\udc00")]
+
+    venue.behave["Place"] = refuse
+    async with Rig(venue=venue) as rig:
+        with pytest.raises(OrderRefused):
+            await buy(rig.bot)
+        assert not rig.bot.status().journal_failed

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 from haltcore.adapters.answers import OrderInDoubt
-from haltcore.effects import Alert, CancelBatch, Metric, Place
+from haltcore.adapters.hands import MAX_WORDS
+from haltcore.adapters.people import People
+from haltcore.effects import Alert, CancelBatch, Effect, Metric, Place, Severity
 from haltcore.fsm.config import VenueTraits
 from haltcore.fsm.events import OrderAccepted, Outcome, OutcomeKind, Verb
 
@@ -222,3 +224,18 @@ async def test_6_people_and_metrics_that_raise_or_hang_cost_their_own_word_only(
     assert "could not be delivered" in caplog.text
 
 
+
+
+@simulated
+async def test_6_a_pager_that_hangs_piles_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Hanging(People):
+        async def perform(self, effect: Effect) -> Any:
+            await for_ever(effect)
+
+    async with Rig(people=Hanging()) as rig:
+        before = len(rig.bot._hands.tasks)
+        alert = Alert((1, 0), Severity.CRITICAL, "code", "text", 0, "")
+        for _ in range(MAX_WORDS + 50):
+            rig.bot._hands.tell([alert])
+        assert len(rig.bot._hands.tasks) <= before + 1
+        assert sum("was not told" in record.getMessage() for record in caplog.records) >= 50

@@ -8,6 +8,7 @@ number, fails or hangs; what is read back is replayed and compared with what was
 import asyncio
 import errno
 import hashlib
+import os
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -117,10 +118,9 @@ def test_append_touches_no_disk_and_commit_makes_durable() -> None:
         size, syncs = len(disk.content[NAME]), disk.syncs
         put(journal, STEPS)
         assert (len(disk.content[NAME]), disk.syncs) == (size, syncs)
-        journal.flush()
-        assert len(disk.content[NAME]) > size
-        assert disk.synced[NAME] == size
+        assert journal.pending
         await journal.commit()
+        assert not journal.pending
         assert disk.synced[NAME] == len(disk.content[NAME])
         assert disk.syncs == syncs + 1
         await journal.commit()
@@ -159,7 +159,6 @@ def test_commit_waits_for_what_came_during_a_sync() -> None:
         first = asyncio.ensure_future(journal.commit())
         await asyncio.sleep(0.5)
         put(journal, STEPS[1:2])
-        journal.flush()
         await journal.commit()
         assert first.done()
         disk.crash()
@@ -279,8 +278,12 @@ def test_whatever_was_committed_survives_a_crash_at_any_byte() -> None:
             put(journal, STEPS[:4])
             await journal.commit()
             put(journal, STEPS[4:])
-            journal.flush()
+            disk.sync_delay_s = 1e9
+            dying = asyncio.ensure_future(journal.commit())
+            await asyncio.sleep(0.001)
             disk.crash(kept)
+            disk.sync_delay_s = 0
+            dying.cancel()
             again, verdict = await Journal.open(NAME, disk)
             assert verdict.last >= 4
             assert verdict.core == STEPS[verdict.last - 1][2]
@@ -328,16 +331,21 @@ def test_a_torn_first_header_says_that_nothing_was_recorded() -> None:
         assert "elete" in str(error)
 
 
-def test_a_new_log_may_take_the_place_of_a_torn_first_header_only() -> None:
+def test_a_new_log_may_take_the_place_of_one_without_any_record_only() -> None:
     whole = MemoryDisk()
     run(closed(whole, []))
     text = bytes(whole.content[NAME])
-    for content in (b"", text[:1], text[:60]):
+    header = text.split(b"\n")[0]
+    for content in (b"", text[:1], text[:60], header, header + b"\n", header + b'\n{"n":1,"event":'):
         disk = MemoryDisk()
         disk.content[NAME], disk.synced[NAME] = bytearray(content), len(content)
         run(closed(disk))
         assert audit(disk, require_seal=True).core == STEPS[-1][2]
-    for content in (b"notes", b"\n", text, text.split(b"\n")[0] + b"\n"):
+    lived = MemoryDisk()
+    run(closed(lived))
+    lines = bytes(lived.content[NAME]).split(b"\n")
+    one = b"\n".join(lines[:2]) + b"\n"
+    for content in (b"notes", b"\n", text, one, b"".join(lines), header + b" \n", lines[1] + b"\n"):
         disk.content[NAME] = bytearray(content)
         assert failure(Journal.create(NAME, config(), disk)).code == "exists"
         assert disk.content[NAME] == content
@@ -389,8 +397,6 @@ def test_a_disk_that_fills_up_at_any_byte() -> None:
             assert not journal.append(*STEPS[-1])
             with pytest.raises(JournalFailed):
                 await journal.commit()
-            with pytest.raises(JournalFailed):
-                journal.flush()
             journal.rotate(STEPS[0][2])
             await journal.close()
             disk.capacity = None
@@ -425,17 +431,37 @@ def test_a_failed_sync_is_final() -> None:
     run(work())
 
 
-def test_a_full_disk_on_flush() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("the pool is shut down"), MemoryError()])
+def test_an_error_of_the_disk_that_is_no_oserror_fails_the_journal(error: Exception) -> None:
+    disk = MemoryDisk()
+
+    async def work() -> None:
+        journal = await Journal.create(NAME, config(), disk)
+
+        async def broken(_: bytes) -> None:
+            raise error
+
+        put(journal, STEPS[:2])
+        journal._file.append = broken  # type: ignore[method-assign, union-attr]
+        with pytest.raises(JournalFailed, match=type(error).__name__):
+            await journal.commit()
+        assert journal.failed is not None
+        assert journal.failed.code == "io_error"
+        assert not journal.append(*STEPS[2])
+
+    run(work())
+
+
+def test_a_snapshot_that_cannot_be_written_fails_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = MemoryDisk()
 
     async def work() -> None:
         journal = await Journal.create(NAME, config(), disk)
         put(journal, STEPS)
-        disk.capacity = 2000
-        with pytest.raises(JournalFailed) as caught:
-            journal.flush()
-        assert caught.value.code == "disk_full"
-        assert journal.failed is caught.value
+        monkeypatch.setattr(journal_module.STATE, "encode", lambda _: 1 // 0)
+        journal.rotate(STEPS[-1][2])
+        assert journal.failed is not None
+        assert journal.failed.code == "unwritable"
 
     run(work())
 
@@ -606,3 +632,71 @@ def test_a_real_log_is_written_locked_continued_and_rotated(tmp_path: Path) -> N
 def test_the_first_event_is_the_start() -> None:
     assert isinstance(STEPS[0][0], Started)
     assert EVENTS.decode(EVENTS.encode(STEPS[0][0])) == STEPS[0][0]
+
+
+@pytest.mark.parametrize("name", ["mm1.jsonl", "mm1.0002.jsonl"])
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path, name: str) -> None:
+    disk = RealDisk(threaded=False)
+    first = str(tmp_path / "mm1.jsonl")
+    if name != "mm1.jsonl":
+        run(closed(disk, name=first))  # type: ignore[arg-type]
+    os.mkfifo(tmp_path / name)
+    for work in (lambda: run(Journal.open(first, disk)), lambda: journal_module.unborn(str(tmp_path / name), disk)):
+        with pytest.raises(JournalFailed, match="no regular file") as caught:
+            work()
+        assert caught.value.code == "not_a_file"
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0", b'{"haltcore":"0.1","for'])
+def test_a_next_segment_without_a_whole_header_is_torn_and_not_broken(content: bytes) -> None:
+    disk = MemoryDisk()
+    run(closed(disk))
+    later = segment_name(NAME, 2)
+    disk.content[later], disk.synced[later] = bytearray(content), 0
+    verdict = audit(disk)
+    assert (verdict.kind, verdict.torn, verdict.last) == (Kind.SAME, len(content), len(STEPS))
+    assert any("no whole header" in note for note in verdict.notes)
+    assert [entry.n for entry in entries([Source(file, disk.read(file)) for file in segments(NAME, disk)])][-1] == len(STEPS)
+
+
+def _forged(disk: MemoryDisk, change: Any) -> Verdict:
+    """The verdict on a log whose lines were changed, and then hashed anew from there on."""
+    prev, sources = "0" * 64, []
+    for file in segments(NAME, disk):
+        text = b""
+        for line in bytes(disk.content[file]).splitlines():
+            body = change(line[: line.rindex(b',"prev":"')]) + b',"prev":"%b"' % prev.encode()
+            prev = hashlib.sha256(body).hexdigest()
+            text += body + b',"hash":"%b"}\n' % prev.encode()
+        sources.append(Source(file, [text]))
+    return replay(sources)
+
+
+def test_a_forger_cannot_leave_out_a_checkpoint_nor_change_a_later_header() -> None:
+    disk = MemoryDisk()
+
+    async def work() -> None:
+        journal = await Journal.create(NAME, config(), disk)
+        steps = marks(STEPS[-1][2], CHECKPOINT_EVERY)
+        put(journal, [*STEPS, *steps])
+        journal.rotate(steps[-1][2])
+        await journal.close()
+
+    run(work())
+    assert _forged(disk, lambda body: body).kind is Kind.SAME
+    checkpoint = b'{"n":%d,' % CHECKPOINT_EVERY
+    assert _forged(disk, lambda b: b[: b.rindex(b',"digest"')] if b.startswith(checkpoint) else b).kind is Kind.BROKEN
+    second = b'"segment":2,'
+    wrong = [
+        lambda b: b[: b.rindex(b',"digest"')] + b',"digest":"%b"' % (b"0" * 64) if second in b else b,
+        lambda b: b.replace(b'"session":"test001"', b'"session":"test002"', 1) if second in b else b,
+    ]
+    assert [_forged(disk, change).kind for change in wrong] == [Kind.DIVERGED, Kind.BROKEN]
+
+
+@pytest.mark.parametrize("digits", [65, 4_200, 5_000])
+def test_a_forged_number_of_thousands_of_digits_is_broken_and_no_traceback(digits: int) -> None:
+    disk = MemoryDisk()
+    run(closed(disk))
+    verdict = _forged(disk, lambda b: b.replace(b'"price":"100"', b'"price":"%b"' % (b"9" * digits), 1) if b'"MarkPrice"' in b else b)
+    assert verdict.kind is Kind.BROKEN

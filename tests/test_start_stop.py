@@ -84,8 +84,13 @@ async def test_7_an_unsealed_log_with_a_torn_tail_is_continued() -> None:
     rig = Rig(venue)
     await rig.bot.start()
     await buy(rig.bot)
+    await later(1)
+    rig.disk.sync_delay_s = 1e6
+    await rig.bot.mark(BTC, "100")
+    await later(0.1)
     rig.bot.abandon()
     rig.disk.crash(kept=40)
+    rig.disk.sync_delay_s = 0
     assert not rig.disk.content[LOG].endswith(b"\n")
     await later(10)
     async with Rig(venue, rig.disk) as again:
@@ -200,12 +205,14 @@ async def test_10_hand_over_leaves_the_orders_and_says_so() -> None:
 
 
 @simulated
-async def test_10_hand_over_waits_for_what_is_held_and_under_way() -> None:
+async def test_10_hand_over_refuses_what_is_held_and_waits_for_what_is_under_way() -> None:
     disk = MemoryDisk()
     async with Rig(disk=disk, on_stop="hand_over") as rig:
+        left = await buy(rig.bot, "99", wait=False)
+        await later(0.000001)
         disk.sync_delay_s = 2
         order = await buy(rig.bot, wait=False)
-    assert order.status == "new"
+    assert (left.status, order.status) == ("new", "rejected")
     assert len(rig.venue.exchange.all_open()) == 1
     assert rig.unanswered() == []
 

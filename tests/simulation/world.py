@@ -64,7 +64,7 @@ class Plan:
     def of(cls, seed: int) -> "Plan":
         """The plan of a seed."""
         draw = random.Random(f"plan/{seed}")
-        kills = tuple(draw.randint(1, 60) for _ in range(draw.choice((0, 1, 1, 2, 3))))
+        kills = tuple(draw.randint(1, 110) for _ in range(draw.choice((0, 1, 1, 2, 3))))
         return cls(
             seed=seed,
             faults=draw.choice(("none", "mild", "harsh", "harsh")),
@@ -213,7 +213,7 @@ def _runner(world: World) -> Runner:
 
     return Runner(
         world.config, venue=world.venue, journal=LOG, store=store, clock=world.clock, disk=world.disk,
-        people=People(lambda _: None), observer=observe,
+        people=People(lambda _: None), observer=observe, who="runner",
     )  # fmt: skip
 
 
