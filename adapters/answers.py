@@ -92,6 +92,10 @@ class OrderHandle:
         self.key = key
         self.client_id = client_id
 
+    def of(self, runner: "Runner") -> bool:
+        """Whether it is this runner's handle."""
+        return self._runner is runner
+
     @property
     def facts(self) -> Order:
         """All that is known of it."""

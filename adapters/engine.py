@@ -99,12 +99,16 @@ class Engine:
         self.core: Core = EMPTY
         self.config = config
         self.clock: Clock = clock or WallClock()
+        self._ahead_ns = 0
         self._venue, self._store = venue, store
-        self._journal_path = Path(journal) if journal is not None else None
-        self._journal: Journal | None = None
         self._disk: Disk = disk or RealDisk()
-        performers = [venue, store or NoStore(self.clock.now_ns), metrics or Metrics(config.symbols), people or People(), TimersApart()]
-        self._hands = Hands(route(performers), effect_timeout_s, self.clock.now_ns, self._receive, self._may_send)
+        self._journal_path = Path(journal) if journal is not None else None
+        if self._journal_path is not None and isinstance(self._disk, RealDisk):
+            # Two names of one log would be two logs from the second segment on.
+            self._journal_path = self._journal_path.resolve()
+        self._journal: Journal | None = None
+        performers = [venue, store or NoStore(self._now_ns), metrics or Metrics(config.symbols), people or People(), TimersApart()]
+        self._hands = Hands(route(performers), effect_timeout_s, self._now_ns, self._receive, self._may_send)
         self._observer, self._who = observer, who or f"runner-{os.getpid()}-{secrets.token_hex(4)}"
         self._max_adding, self._timeout_s = max_adding, effect_timeout_s
         self._on_stop, self._stop_timeout_s = on_stop, stop_timeout_s
@@ -138,27 +142,38 @@ class Engine:
                 if self._journal_path is not None:
                     await self._open_journal(str(self._journal_path))
                 self._connect()
-            await self._until(lambda: self.core.desk is not None and self.core.desk.opened and self.core.desk.stock is None)
+            await self._until(self._accepts_commands)
         except BaseException:
             with contextlib.suppress(JournalFailed):
                 await self._close()
             raise
 
+    def _accepts_commands(self) -> bool:
+        """Stock is taken, and the store, if there is one, has said what is frozen, or that it does not answer."""
+        desk = self.core.desk
+        if desk is None or not desk.opened or desk.stock is not None:
+            return False
+        return not desk.config.store.configured or desk.store.known or not desk.store.ok
+
     def _connect(self) -> None:
         """Begin, or begin again; what a port reports while it connects comes after that record."""
-        at_ns = self.clock.now_ns()
+        at_ns = self._now_ns()
         continued = self.core.desk is not None
         self._inbox.append(Restarted(at_ns, self.config, self._who) if continued else Started(at_ns, self.config))
         self._running = self._connected = self._busy = True
-        self._venue.connect(self._reported, self.clock.now_ns, self._may_send)
+        self._venue.connect(self._reported, self._now_ns, self._may_send)
         if self._store is not None:
-            self._store.connect(self.clock.now_ns, self._who)
+            self._store.connect(self._now_ns, self._who)
         effects = self._work()
         if effects is None:
             raise self._stopped()
         for effect in effects:
             if isinstance(effect, Rejected):
                 raise ConfigRefused(f"{effect.code}: {effect.reason}")
+
+    def _now_ns(self) -> int:
+        """The session's time: the clock's, but never before the end of the log that is continued."""
+        return self.clock.now_ns() + self._ahead_ns
 
     async def _open_journal(self, path: str) -> None:
         """A new log, or the continuation of the one that is there: then its session tag is ours, since its orders are."""
@@ -167,6 +182,8 @@ class Engine:
             return
         self._journal, verdict = await Journal.open(path, self._disk)
         self.core = verdict.core
+        # The wall clock may have been set back since; the session's time goes on from where the log ends.
+        self._ahead_ns = max(0, self.core.now_ns - self.clock.now_ns())
         if self.core.desk is not None:
             self.config = attrs.evolve(self.config, session=self.core.desk.config.session)
 
@@ -188,7 +205,7 @@ class Engine:
         async with self._opening:
             pass  # a start under way gets as far as having something to stop
         if self._running:
-            self._feed(Stopping(self.clock.now_ns(), self._on_stop == "freeze", self._who))
+            self._feed(Stopping(self._now_ns(), self._on_stop == "freeze", self._who))
             self._stopping = True
             self._refuse_held()
         if not self._closed and self._on_stop == "freeze":
@@ -294,8 +311,11 @@ class Engine:
     def _record(self, event: Event) -> tuple[Effect, ...] | None:
         if self._broken is not None:
             return None
-        before = self.core
+        before, now_ns = self.core, self._now_ns()
         try:
+            if event.at_ns > now_ns:
+                # A stamp from the future would stop the core's time until then.
+                event = attrs.evolve(event, at_ns=now_ns)
             after, effects = step(before, event)
             faults = broken(before, event, after, effects)
         except Exception as bug:
@@ -342,7 +362,7 @@ class Engine:
             self._let_go()
             self._waiters.fail(lambda: self._stopped(waited=True))
         elif self.core.desk is not None and ACCOUNT not in frozen_scopes(self.core.desk):
-            self._inbox.append(Freeze(self.clock.now_ns(), "", Trigger.INVARIANT, text[:500], "haltcore"))
+            self._inbox.append(Freeze(self._now_ns(), "", Trigger.INVARIANT, text[:500], "haltcore"))
 
     # --- carrying out -----------------------------------------------------------------------------------------------
 
@@ -436,7 +456,7 @@ class Engine:
         """No record, no risk: freeze, and keep cancelling without a journal."""
         desk = self.core.desk
         if self._running and desk is not None and ACCOUNT not in frozen_scopes(desk):
-            self._feed(Freeze(self.clock.now_ns(), "", Trigger.JOURNAL, f"{failure.code}: {failure}"[:500], "haltcore"))
+            self._feed(Freeze(self._now_ns(), "", Trigger.JOURNAL, f"{failure.code}: {failure}"[:500], "haltcore"))
         elif failure is not self._told:
             _LOG.critical("the journal failed: %s", failure)
         self._told = failure

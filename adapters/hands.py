@@ -18,6 +18,7 @@ At the instant of beginning the last check is asked, as a venue adapter asks it 
 
 import asyncio
 import logging
+import traceback
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
@@ -120,7 +121,9 @@ class Hands:
         try:
             events = list(await self._routes[type(effect)].perform(effect))
         except BaseException as error:
-            # The class of the error only: its text may hold a signed request.
+            # The class of the error and its place only: its text may hold a signed request.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            _LOG.error("%s: the performer raised %s in %s:%s", type(effect).__name__, type(error).__name__, where.filename, where.lineno)
             self._settle(effect, [self._in_doubt(effect, "performer_raised", type(error).__name__)])
             if _ends_the_process(error):
                 raise

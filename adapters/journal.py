@@ -228,6 +228,9 @@ class Journal:
         if unborn and not verdict.end.closed:
             text = f"{unborn}: there is no header in it, and {files[-1]} was not closed. Get the log again from its source"
             raise JournalFailed("broken", text)
+        if verdict.end.segment != len(files):
+            text = f"{path}: this is segment {verdict.end.segment} of a log. Give the log's first file, whose name has no number"
+            raise JournalFailed("not_first", text)
         core: Core = verdict.core
         # A log without any record has no configuration in its state; its first record will bring one.
         journal = cls(path, disk, core, b"null", rotate_every)

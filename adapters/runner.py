@@ -67,7 +67,7 @@ class Runner(Engine):
         """
         kind = _choice(OrdType, type, "type") if type is not None else OrdType.LIMIT if price is not None else OrdType.MARKET
         event = SubmitOrder(
-            self.clock.now_ns(), _text(symbol, "symbol"), _choice(Side, side, "side"), to_qty(qty),
+            self._now_ns(), _text(symbol, "symbol"), _choice(Side, side, "side"), to_qty(qty),
             to_price(price) if price is not None else None, kind, to_price(stop_price, "stop_price") if stop_price is not None else None,
             _choice(TimeInForce, tif, "tif"), _flag(post_only, "post_only"), _flag(reduce_only, "reduce_only"), _text(strategy, "strategy"),
         )  # fmt: skip
@@ -83,10 +83,11 @@ class Runner(Engine):
     async def cancel(self, order: OrderHandle, *, wait: bool = True) -> OrderHandle:
         """Cancel an order; with ``wait``, return when it has ended by evidence (which may be that it was filled)."""
         key = self._key(order)
-        await self._command(CancelOrder(self.clock.now_ns(), key))
+        await self._command(CancelOrder(self._now_ns(), key))
         if wait:
             await self._until(lambda: is_done(self._order(key)))
-        return order
+        # A handle of an earlier runner looks at that one's orders; what is given back looks at ours.
+        return order if order.of(self) else OrderHandle(self, key, order.client_id)
 
     async def replace(
         self, order: OrderHandle, qty: Number, price: Number | None, *, wait: bool = True
@@ -94,7 +95,7 @@ class Runner(Engine):
         """Change total quantity and price; with ``wait``, return when that is done, or the order has ended. Raises as ``submit`` does;
         the order as it was lives on then, and when the fate of the request is unknown the call waits until it is known."""
         key = self._key(order)
-        event = ReplaceOrder(self.clock.now_ns(), key, to_qty(qty), to_price(price) if price is not None else None)
+        event = ReplaceOrder(self._now_ns(), key, to_qty(qty), to_price(price) if price is not None else None)
         self._not_overloaded()
         replace = next(effect for effect in await self._command(event) if isinstance(effect, Replace))
         if wait:
@@ -106,11 +107,12 @@ class Runner(Engine):
 
         Only a symbol can be wrong: a freeze is never refused for its words, they are made to fit.
         """
-        await self._command(Freeze(self.clock.now_ns(), _text(symbol, "symbol"), Trigger.MANUAL, _words(reason), _words(by)))
+        await self._command(Freeze(self._now_ns(), _text(symbol, "symbol"), Trigger.MANUAL, _words(reason), _words(by)))
         return await self.proof(symbol)
 
     async def proof(self, symbol: str = "") -> Proof:
-        """The running sweep's result: its proof, or how it stands at its deadline. At once if the scope is proven already.
+        """The running sweep's result: its proof, or how it stands at its deadline; after the deadline, its proof. At once if the scope is
+        proven already.
 
         Raises CommandRejected when the scope is not frozen, or is unfrozen meanwhile.
         """
@@ -130,7 +132,7 @@ class Runner(Engine):
 
     async def unfreeze(self, by: str, why: str, *, symbol: str = "", force: bool = False) -> None:
         """Lift a freeze. Raises CommandRejected, with the reason, while it must not be lifted."""
-        event = Unfreeze(self.clock.now_ns(), _text(symbol, "symbol"), _text(by, "by"), _text(why, "why"), _flag(force, "force"))
+        event = Unfreeze(self._now_ns(), _text(symbol, "symbol"), _text(by, "by"), _text(why, "why"), _flag(force, "force"))
         if self._running and self._journal is not None and self._journal.failed is not None:
             raise CommandRejected("journal_failed", f"without a journal nothing is placed; stop and start anew. {self._journal.failed}")
         await self._command(event)
@@ -140,16 +142,16 @@ class Runner(Engine):
 
     async def reduce_only(self, on: bool, by: str, why: str, *, symbol: str = "") -> None:
         """Allow only orders that reduce positions, or end that state."""
-        event = SetReduceOnly(self.clock.now_ns(), _text(symbol, "symbol"), _flag(on, "on"), _text(by, "by"), _text(why, "why"))
+        event = SetReduceOnly(self._now_ns(), _text(symbol, "symbol"), _flag(on, "on"), _text(by, "by"), _text(why, "why"))
         await self._command(event)
 
     async def edge(self, symbol: str, bps: Number) -> None:
         """Tell the strategy's edge; below the configured threshold the account freezes itself."""
-        await self._command(EdgeUpdate(self.clock.now_ns(), _text(symbol, "symbol"), to_bps(bps)))
+        await self._command(EdgeUpdate(self._now_ns(), _text(symbol, "symbol"), to_bps(bps)))
 
     async def mark(self, symbol: str, price: Number) -> None:
         """Tell the price at which positions are valued."""
-        await self._command(MarkPrice(self.clock.now_ns(), _text(symbol, "symbol"), to_price(price)))
+        await self._command(MarkPrice(self._now_ns(), _text(symbol, "symbol"), to_price(price)))
 
     # --- what a bot asks ----------------------------------------------------------------------------------------------
 

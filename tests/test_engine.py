@@ -620,3 +620,12 @@ async def test_half_of_a_surrogate_pair_from_the_venue_does_not_end_the_journal(
         with pytest.raises(OrderRefused):
             await buy(rig.bot)
         assert not rig.bot.status().journal_failed
+
+
+def test_7_two_names_of_one_log_are_one_log(tmp_path: Path) -> None:
+    """Found by a new user: continued through a symbolic link, the second segment was not seen, and its ids were given again."""
+    log, link = tmp_path / "a.jsonl", tmp_path / "cur.jsonl"
+    log.touch()
+    link.symlink_to(log)
+    runner = Runner(config(), venue=HandVenue(), journal=link)
+    assert runner.status().journal == str(log)

@@ -700,3 +700,19 @@ def test_a_forged_number_of_thousands_of_digits_is_broken_and_no_traceback(digit
     run(closed(disk))
     verdict = _forged(disk, lambda b: b.replace(b'"price":"100"', b'"price":"%b"' % (b"9" * digits), 1) if b'"MarkPrice"' in b else b)
     assert verdict.kind is Kind.BROKEN
+
+
+def test_a_later_segment_is_not_continued_by_itself() -> None:
+    """Found by a new user: two runs on two segments of one log placed the same client id twice."""
+    disk = MemoryDisk()
+
+    async def twice() -> None:
+        await closed(disk)
+        journal, _ = await Journal.open(NAME, disk)
+        await journal.close()
+
+    run(twice())
+    later = segments(NAME, disk)[1]
+    found = failure(Journal.open(later, disk))
+    assert found.code == "not_first"
+    assert "segment 2" in str(found)

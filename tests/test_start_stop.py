@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 from haltcore.adapters.answers import CommandRejected, OrderDenied, OrderInDoubt, RunnerStopped, StoppedUnproven
+from haltcore.adapters.clock import LoopClock
 from haltcore.adapters.disk import MemoryDisk
 from haltcore.adapters.faults import Fault, FaultPlan, Scripted
 from haltcore.adapters.journal import JournalFailed
 from haltcore.adapters.paper import PaperVenue
 from haltcore.effects import FetchOpenOrders
 from haltcore.fsm.config import ConfigRefused
-from haltcore.fsm.events import Restarted
+from haltcore.fsm.events import Restarted, VenueLink
 from haltcore.fsm.verdict import Kind
 
 from tests.helpers import BTC, ETH, config
-from tests.runner_rig import LOG, HandVenue, Rig, buy, for_ever, later, simulated
+from tests.runner_rig import EPOCH_NS, LOG, HandVenue, Rig, buy, for_ever, later, simulated
 
 # --- 7: start -------------------------------------------------------------------------------------------------------
 
@@ -364,3 +365,33 @@ async def test_10_whoever_waits_when_the_runner_stops_is_told_that_it_is_not_kno
     assert doubt.value.client_id
 
 
+
+
+# --- found by fresh eyes ------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_7_a_clock_that_was_set_back_meanwhile_stalls_no_timer() -> None:
+    """The wall clock an hour earlier than the log's end: the sweep's pauses still take as long as they say, and no longer."""
+    disk = MemoryDisk()
+    async with Rig(disk=disk, on_stop="hand_over"):
+        pass
+    venue = PaperVenue([BTC, ETH], faults=FaultPlan(script=(Scripted(FetchOpenOrders, 3, Fault.RATE_LIMIT, 50),)))
+    again = Rig(venue, disk=disk)
+    again.clock = LoopClock(asyncio.get_running_loop(), EPOCH_NS - 3_600 * 10**9)
+    again.bot.clock = again.clock
+    await again.bot.start()
+    began_s = asyncio.get_running_loop().time()
+    assert (await again.bot.freeze("set back", by="test")).verified
+    assert asyncio.get_running_loop().time() - began_s < 60
+    stamps = [event.at_ns for event, _ in again.seen]
+    assert stamps == sorted(stamps)
+    await again.bot.stop()
+
+
+@simulated
+async def test_7_a_report_with_a_stamp_from_the_future_does_not_stop_the_time() -> None:
+    async with Rig() as rig:
+        await buy(rig.bot)
+        rig.bot._receive(VenueLink(rig.clock.now_ns() + 86_400 * 10**9, True, "wild"))
+        assert rig.bot.core.now_ns <= rig.clock.now_ns()

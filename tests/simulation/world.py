@@ -113,6 +113,7 @@ class World:
     kills: list[int] = field(factory=list)
     seen: list[tuple[Event, tuple[Effect, ...]]] = field(factory=list)
     dead: asyncio.Event = field(factory=asyncio.Event)
+    priced: bool = False
 
     def cross(self) -> None:
         """An effect boundary; the process may die here."""
@@ -282,6 +283,11 @@ async def _bot(world: World) -> None:
 async def _act(world: World, runner: Runner, draw: random.Random) -> None:
     symbol = draw.choice(SYMBOLS)
     roll = draw.random()
+    if not world.priced:
+        # Without a mark price a sell has no worst case, and the limits deny it.
+        world.priced = True
+        for each in SYMBOLS:
+            await runner.mark(each, "100")
     handles = runner.orders()
     try:
         if roll < 0.55:
