@@ -18,15 +18,15 @@ HERE = Path(__file__).parent
 PINNED = {
     "v1/lifecycle": (
         "8c0727551aae455f3cd8752126dc1bfd15f43f1520c7b82a603af206cc2c5252",
-        "2cf23963199ea04343053dfbce4a8ce080b80698d2885cbed4d5826bb238eb86",
+        "23bba23b1784c7671660e3e38bbed2d911d109ecd6d2a2dbca7ba519263b149d",
     ),
     "v1/doubt": (
         "25fb074d11b03c182be3b7275ad06c847d6eb41902081a5fd724a29bf74ba3a7",
-        "73e3373b058051a1767deff7bc0c455867d356261bd327d3fc8ea55d4f3c6c42",
+        "33eb83a8f31275a38ddaa9debd26a1b8c52f746b6ecc83d5b98783809b25f15c",
     ),
     "v1/freeze": (
         "18a7a3e34bd959ec57add79fe2167947965634edab9dfadcd19a46088faecea9",
-        "d75fefb8fb1b6ad4df6e3da29c89150e0afb96c4258ab6bb09c190cf7e8d3c15",
+        "acdedec064e745c0dd654b92f7ad71feaec6a56cb6bf07869b42538d69bdd843",
     ),
 }
 
