@@ -1,6 +1,6 @@
 """The engine of the runner: it brings events to the core, writes them down, and carries the effects out.
 
-Its ten duties (DESIGN section 14) and where they are done:
+Its ten duties and where they are done:
 
 == ==================================================================== ==============================
 1  one event at a time, in one total order                              ``_feed``

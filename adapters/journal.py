@@ -1,6 +1,6 @@
 """The journal: the one writer of a log.
 
-What the runner does with it, in this order (DESIGN section 14): step, :meth:`Journal.append` the event with its effects, ``await``
+What the runner does with it, in this order: step, :meth:`Journal.append` the event with its effects, ``await``
 :meth:`Journal.commit` before any effect that adds risk, perform. Effects that reduce risk do not wait.
 
 ``append`` only encodes; no disk is touched. ``commit`` writes and syncs in a thread of the disk's, and whoever comes while a sync
