@@ -62,6 +62,11 @@ class VenueTraits:
     batch: int = 10
     place_expiry_ms: int = 5_000
 
+    @property
+    def books(self) -> tuple[bool, ...]:
+        """The books that have a list and a cancel-all of their own, each by whether it is the conditional one."""
+        return (False, True) if self.conditional else (False,)
+
 
 @frozen
 class SweepPolicy:

@@ -108,37 +108,33 @@ def on_edge(turn: Turn, event: EdgeUpdate) -> None:
 
 def recheck(turn: Turn) -> None:
     """A frozen scope in which an order is open again (a busted trade, say) is no longer proven empty: sweep it again."""
-    again = False
-    for scope in frozen_scopes(turn.desk):
-        if turn.desk.controls[scope].mode is Mode.FROZEN and sweep.open_in_scope(turn, scope):
-            _unproven(turn, scope)
-            again = True
-    if again:
-        sweep.begin(turn)
+    _unproven(turn, [scope for scope in _proven(turn) if sweep.open_in_scope(turn, scope)])
 
 
 def unprove(turn: Turn, symbol: str) -> None:
     """Something of ours may be open that our account does not show. Where the symbol is frozen, only lists asked for from now on count."""
-    again = False
-    for scope in frozen_scopes(turn.desk):
-        if scope_symbol(turn.desk, scope) in ("", symbol) and turn.desk.controls[scope].mode is Mode.FROZEN:
-            _unproven(turn, scope)
-            again = True
-    if again:
-        sweep.begin(turn)
+    scopes = [scope for scope in _proven(turn) if scope_symbol(turn.desk, scope) in ("", symbol)]
+    if scopes:
+        _unproven(turn, scopes)
     elif sweep.covers(turn.desk, symbol):
         sweep.look_again(turn)
 
 
-def _unproven(turn: Turn, scope: int) -> None:
-    """FROZEN no longer. An unfreeze that waits for the store was asked for a proven scope: its answer is no longer waited for, and what it
-    may have cleared is published again."""
-    control = turn.desk.controls[scope]
-    published = control.published and control.unfreeze is None
-    control = attrs.evolve(control, mode=Mode.FREEZING, verified=False, published=published, unfreeze=None)
-    put_control(turn, scope, control)
-    symbol = scope_symbol(turn.desk, scope)
-    turn.emit(ModeChanged, symbol, Mode.FREEZING, control.epoch, control.trigger, "an order is open again", "haltcore")
+def _proven(turn: Turn) -> list[int]:
+    return [scope for scope in frozen_scopes(turn.desk) if turn.desk.controls[scope].mode is Mode.FROZEN]
+
+
+def _unproven(turn: Turn, scopes: list[int]) -> None:
+    """These are FROZEN no longer: sweep again. An unfreeze that waits for the store was asked for a proven scope: its answer is no longer
+    waited for, and what it may have cleared is published again."""
+    for scope in scopes:
+        control = turn.desk.controls[scope]
+        published = control.published and control.unfreeze is None
+        put_control(turn, scope, attrs.evolve(control, mode=Mode.FREEZING, verified=False, published=published, unfreeze=None))
+        symbol = scope_symbol(turn.desk, scope)
+        turn.emit(ModeChanged, symbol, Mode.FREEZING, control.epoch, control.trigger, "an order is open again", "haltcore")
+    if scopes:
+        sweep.begin(turn)
 
 
 # --- out ------------------------------------------------------------------------------------------------------------

@@ -120,9 +120,7 @@ def on_stopping(turn: Turn, event: Stopping) -> None:
 
 def take_stock(turn: Turn, gate: bool, attempt: int) -> None:
     """Ask for both lists of open orders, and for the positions where placing waits for the answer."""
-    waiting = [turn.emit(FetchOpenOrders, "", False)]
-    if turn.desk.config.venue.conditional:
-        waiting.append(turn.emit(FetchOpenOrders, "", True))
+    waiting = [turn.emit(FetchOpenOrders, "", book) for book in turn.desk.config.venue.books]
     if gate:
         waiting.append(turn.emit(FetchPositions))
     turn.desk = attrs.evolve(turn.desk, stock=Stocktake(turn.n, tuple(waiting), (), False, attempt, None, gate))

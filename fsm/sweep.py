@@ -258,9 +258,8 @@ def _bulk_books(turn: Turn, sweep: Sweep, first: bool) -> list[tuple[str, bool]]
     if not desk.config.venue.cancel_all or desk.config.sweep.foreign is ForeignPolicy.LEAVE:
         return []
     if first:
-        books = (False, True) if desk.config.venue.conditional else (False,)
         symbols = [s for s in _symbols(desk) if turn.books.get(desk.index[s], FLAT).open_orders]
-        return [(symbol, book) for symbol in symbols for book in books]
+        return [(symbol, book) for symbol in symbols for book in desk.config.venue.books]
     counts: dict[tuple[str, bool], int] = {}
     for row in sweep.rows:
         counts[row.symbol, row.conditional] = counts.get((row.symbol, row.conditional), 0) + 1
@@ -285,7 +284,7 @@ def _targets(
     return [
         (o.spec.symbol, o.conditional, CancelTarget(o.key, o.spec.client_id, o.venue_id))
         for o in _ours(turn)
-        if (o.spec.symbol, o.conditional) not in bulk and o.requests.place is None
+        if o.requests.place is None
     ]
 
 
@@ -316,9 +315,8 @@ def _snapshot(turn: Turn) -> None:
     """Ask for the lists of open orders: the account's, or each frozen symbol's."""
     desk = turn.desk
     symbols = [""] if ACCOUNT in freezing(desk) else _symbols(desk)
-    books = (False, True) if desk.config.venue.conditional else (False,)
     _put(turn, attrs.evolve(_get(turn), rows=()))
-    _read(turn, tuple((symbol, book) for symbol in symbols for book in books))
+    _read(turn, tuple((symbol, book) for symbol in symbols for book in desk.config.venue.books))
 
 
 def _read(turn: Turn, lists: tuple[tuple[str, bool], ...]) -> None:
