@@ -359,6 +359,23 @@ class Session:
                 self.latch(effect)
 
 
+#: What a recorded session did: each event, its effects, and the state after it.
+Steps = list[tuple[Event, tuple[Effect, ...], Core]]
+
+
+class Recorded(Session):
+    """A session that remembers its steps."""
+
+    def __init__(self) -> None:
+        self.steps: Steps = []
+        super().__init__()
+
+    def feed(self, event: Event) -> tuple[Effect, ...]:
+        effects = super().feed(event)
+        self.steps.append((event, effects, self.core))
+        return effects
+
+
 def fetch_failed(retry_after_ms: int = 0) -> FetchFailed:
     """A question that was not answered."""
     return FetchFailed(OutcomeKind.UNAVAILABLE, "timeout", "no answer in time", retry_after_ms)

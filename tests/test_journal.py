@@ -29,23 +29,9 @@ from haltcore.fsm.replay import Source, entries, replay
 from haltcore.fsm.step import step
 from haltcore.fsm.verdict import Kind, Verdict
 
-from tests.helpers import BTC, T0, Session, config
+from tests.helpers import BTC, T0, Recorded, Steps, config
 
-Steps = list[tuple[Event, tuple[Effect, ...], Core]]
 NAME = "logs/mm1.jsonl"
-
-
-class Recorded(Session):
-    """A session that remembers its steps."""
-
-    def __init__(self) -> None:
-        self.steps: Steps = []
-        super().__init__()
-
-    def feed(self, event: Event) -> tuple[Effect, ...]:
-        effects = super().feed(event)
-        self.steps.append((event, effects, self.core))
-        return effects
 
 
 def lived() -> Steps:

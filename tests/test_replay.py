@@ -21,22 +21,7 @@ from haltcore.fsm.replay import Source, Step, entries, replay
 from haltcore.fsm.step import step
 from haltcore.fsm.verdict import Change, Kind, Verdict
 
-from tests.helpers import Session
-
-Steps = list[tuple[Event, tuple[Effect, ...], Core]]
-
-
-class Recorded(Session):
-    """A session that remembers its steps."""
-
-    def __init__(self) -> None:
-        self.steps: Steps = []
-        super().__init__()
-
-    def feed(self, event: Event) -> tuple[Effect, ...]:
-        effects = super().feed(event)
-        self.steps.append((event, effects, self.core))
-        return effects
+from tests.helpers import Recorded, Steps
 
 
 def lived() -> Steps:
