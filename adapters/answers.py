@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from ..effects import Mode, SweepMethod, SweepReport, SweepStatus, to_text
+from ..effects import Mode, SweepMethod, SweepReport, SweepStatus, Trigger, to_text
+from ..fsm.limits import LimitRule, Override
 from ..fsm.order import Order, OrdStatus
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ class HaltcoreError(Exception):
 
 
 class OrderDenied(HaltcoreError):
-    """The gate, or an overloaded runner, said no. Nothing was sent."""
+    """The gate, or an overloaded runner, said no. Nothing was sent. ``codes`` are all checks that failed, if the call asked to explain."""
+
+    def __init__(self, code: str, reason: str, client_id: str = "", codes: tuple[str, ...] = ()) -> None:
+        super().__init__(code, reason, client_id)
+        self.codes = codes
 
 
 class OrderRefused(HaltcoreError):
@@ -43,7 +48,9 @@ class OrderInDoubt(HaltcoreError):
 
 
 class CommandRejected(HaltcoreError):
-    """The command does not fit the state; it changed nothing."""
+    """The command does not fit the state; it changed nothing. ``record`` is the log's record of it, 0 if there is none."""
+
+    record: int = 0
 
 
 class RunnerStopped(HaltcoreError):
@@ -126,11 +133,41 @@ class OrderHandle:
 
 
 @frozen
+class ScopeStatus:
+    """A scope that is not active: since when, why, and by whom."""
+
+    scope: str
+    mode: Mode
+    since_ns: int
+    trigger: Trigger
+    reason: str
+    by: str
+
+
+@frozen
+class SweepProgress:
+    """How far the proof of a freeze has come. ``phase``: what it is at. ``left``: orders that may be open, by the last round.
+
+    It ends with ``empty_lists`` reaching ``lists_needed``.
+    """
+
+    since_ns: int
+    phase: str
+    rounds: int
+    cancelled: int
+    failed: int
+    left: int
+    empty_lists: int
+    lists_needed: int
+
+
+@frozen
 class Status:
     """One screen about the runner. ``modes`` names every scope that is not active, the account as "".
 
     ``in_flight`` counts requests to place or replace without outcome, ``unknown`` orders of unknown fate; ``record`` is the last record's
-    number; ``journal_failed`` says why nothing is written any more.
+    number; ``journal_failed`` says why nothing is written any more, ``journal_pending`` whether records are on their way to the disk.
+    ``store`` is none, ok, unread or failing. ``ready``: stock is taken; until then nothing is placed.
     """
 
     modes: Mapping[str, Mode]
@@ -140,3 +177,27 @@ class Status:
     record: int
     journal: str
     journal_failed: str
+    journal_pending: bool
+    session: str
+    now_ns: int
+    running: bool
+    ready: bool
+    stopping: bool
+    link_up: bool
+    store: str
+    scopes: tuple[ScopeStatus, ...]
+    sweep: SweepProgress | None
+
+
+@frozen
+class LimitsNow:
+    """The limits as they stand: configured rules and what was changed since. ``overrides`` holds those, too, that wait for a second person.
+
+    ``restricted``: symbols in which only reducing orders are allowed. ``throttled``: strategies (the account as "") that the execution
+    throttle has switched off.
+    """
+
+    rules: tuple[LimitRule, ...]
+    overrides: tuple[Override, ...]
+    restricted: tuple[str, ...]
+    throttled: tuple[str, ...]

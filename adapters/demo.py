@@ -5,11 +5,15 @@ The story, in simulated time:
 ======================  ================================================================================
 first seconds           the book is built up: bids, offers and stop orders in two symbols
 every second            mid prices walk, the inner quotes follow them (replace, or cancel and place anew),
-                        counterparties trade, the edge is reported, now and then an order is far too large
+                        counterparties trade, the edge melts, now and then an order is far too large
 ``plan.freeze_at_s``    new orders are on the wire when the edge collapses: the bot freezes itself, sweeps,
                         and proves the book empty, however long that takes
 then                    one more order is tried and denied; the log is closed and replayed
 ======================  ================================================================================
+
+The venue tells its instruments (tick, lot, least value), and the bot keeps limits on inventory, exposure, order value, price, open
+orders, messages and the day's loss. In a day without accidents only three things ever make it say no: an order that is too large, inventory
+that is full, and a side in which an order's fate is unknown.
 
 Nothing here is random but by the seed, and the clock is simulated, so the same plan gives the same log, byte for byte. There are no
 switches for the demo inside the core or the runner: the session is an ordinary one.
@@ -17,32 +21,16 @@ switches for the demo inside the core or the runner: the session is an ordinary 
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable
 
 from attrs import define, frozen
 
-from ..effects import (
-    Alert,
-    Cancel,
-    CancelAll,
-    CancelBatch,
-    Denied,
-    Effect,
-    Mode,
-    ModeChanged,
-    Price,
-    Qty,
-    SetTimer,
-    Side,
-    bps,
-    to_text,
-    usd,
-)
+from ..effects import Alert, Price, Qty, Side, bps, price, qty, to_text, usd
 from ..effects.ids import base36
-from ..fsm.config import Config, Limits
+from ..fsm.config import Config
 from ..fsm.core import Core
-from ..fsm.events import Event, FetchFailed, OpenOrders, Outcome, OutcomeKind
+from ..fsm.instrument import Instrument
+from ..fsm.limits import Limits, Rate
 from ..fsm.order import Ended, is_done
 from ..fsm.replay import Source, replay
 from ..fsm.verdict import Verdict
@@ -55,6 +43,7 @@ from .journal import JournalFailed, exists, segments
 from .paper import PaperVenue
 from .people import People
 from .runner import Runner
+from .spectator import Say, Spectator
 from .virtual_time import TimeLimit
 
 #: 2026-01-01 00:00:00 UTC: where the simulated clock begins.
@@ -66,11 +55,14 @@ PATIENCE_S = 6 * 3_600
 _CENT = 10**10  # prices move in cents
 _ORDER_VALUE_USD = 600
 _INNER = 12  # so many quotes follow the market: three levels, two sides, two symbols
-_SYMBOLS = {"BTCUSDT": (60_000, Qty(10**10)), "ETHUSDT": (3_000, Qty(2 * 10**11))}
+#: By symbol: the first mid price in dollars, and the size of an order.
+_SYMBOLS = {"BTCUSDT": (60_000, qty("0.01")), "ETHUSDT": (3_000, qty("0.2"))}
+_INSTRUMENTS = {
+    "BTCUSDT": Instrument(tick=price("0.01"), lot=qty("0.001"), min_notional=usd("5")),
+    "ETHUSDT": Instrument(tick=price("0.01"), lot=qty("0.01"), min_notional=usd("5")),
+}
 
 __all__ = ["EPOCH_NS", "MAX_ORDERS", "MAX_SEED", "PATIENCE_S", "Plan", "Result", "TimeLimit", "free_name", "play"]
-
-Say = Callable[[str], None]
 
 
 @frozen
@@ -86,12 +78,17 @@ class Plan:
     def config(self) -> Config:
         """The session's configuration: limits that the quotes nearly fill, and a freeze when the edge falls below 5 bps."""
         inventory = (self.orders // 4 + 4) * _ORDER_VALUE_USD * 11 // 10
-        return Config(
-            session=f"d{base36(self.seed):0>6}",
-            symbols=tuple(_SYMBOLS),
-            limits=Limits(usd(inventory), usd(4 * inventory), bps("5")),
-            seed=self.seed,
+        limits = Limits(
+            max_inventory_usd=usd(inventory),
+            max_total_notional=usd(4 * inventory),
+            edge_freeze_threshold_bps=bps("5"),
+            max_order_value=usd(2 * _ORDER_VALUE_USD),
+            price_collar_bps=bps(100 + self.orders),
+            max_open_orders=self.orders + _INNER,
+            max_daily_loss=usd(inventory // 5),
+            message_rate=Rate(self.orders + 100, 1_000),
         )
+        return Config(session=f"d{base36(self.seed):0>6}", symbols=tuple(_SYMBOLS), limits=limits, seed=self.seed)
 
 
 @frozen
@@ -106,8 +103,8 @@ class Tried:
 @frozen
 class Result:
     """What came of it. ``open_at_venue`` is the venue's own count at the end, ``fates`` counts what became of the
-    orders that were open, or possibly open, at the freeze; ``late`` says that the sweep had to report before
-    that it had not succeeded yet.
+    orders that were open, or possibly open, at the freeze, ``denials`` the denied orders by code; ``late`` says that the sweep had to
+    report before that it had not succeeded yet.
 
     ``sample`` is the client id of an order that was cancelled by the freeze (or of the last order, if none was), ``frozen_at``
     the record of the freeze, ``denied_at`` that of the first denied order. ``problem`` is the journal's, if it failed.
@@ -120,6 +117,7 @@ class Result:
     open_at_venue: int
     fills: int
     denied: int
+    denials: tuple[tuple[str, int], ...]
     in_doubt: int
     faults: int
     files: tuple[str, ...]
@@ -146,10 +144,15 @@ def play(
     ``say`` gets each line for the spectator; it must not raise. Raises :class:`JournalFailed` when the log cannot be created, and
     whatever ``on_jump`` raises.
     """
-    if exists(journal, disk):
-        raise JournalFailed("exists", f"{journal}: something is there already and is never overwritten. Choose another name")
+    not_yet(journal, disk)
     session = _Session(plan, journal, disk, say)
     return virtual_time.run(session.run(), limit_s=PATIENCE_S, on_jump=on_jump)
+
+
+def not_yet(journal: str, disk: Disk) -> None:
+    """Raise :class:`JournalFailed` if there is a log with this name."""
+    if exists(journal, disk):
+        raise JournalFailed("exists", f"{journal}: something is there already and is never overwritten. Choose another name")
 
 
 def free_name(folder_and_stem: str, disk: Disk) -> str:
@@ -158,6 +161,16 @@ def free_name(folder_and_stem: str, disk: Disk) -> str:
     while exists(name := f"{folder_and_stem}{f'-{number}' if number > 1 else ''}.jsonl", disk):
         number += 1
     return name
+
+
+def read_again(journal: str, disk: Disk, problem: str) -> tuple[tuple[str, ...], Verdict | None]:
+    """The files of the log, and what a replay says of it; no verdict if the journal had a problem."""
+    files = tuple(segments(journal, disk)) if not problem or exists(journal, disk) else ()
+    return files, None if problem else replay([Source(name, disk.read(name)) for name in files], require_seal=True)
+
+
+def unheard(alert: Alert) -> None:
+    """For alerts of a session that is watched: the spectator is told by the lines about the sweep."""
 
 
 @define(eq=False)
@@ -188,20 +201,18 @@ class _Session:
         self._mids = {symbol: dollars * 100 for symbol, (dollars, _) in _SYMBOLS.items()}
         self._slots = _slots(plan.orders)
         self._venue = PaperVenue(
-            list(_SYMBOLS), seed=plan.seed, faults=FaultPlan.named(plan.faults, plan.seed), latency_ms=(5, 25)
-        )
-        self._denied: Counter[str] = Counter()
-        self._in_doubt = 0
-        self._frozen_at = self._frozen_ns = self._denied_at = 0
-        self._verified = False
-        self._open_then: tuple[int, ...] = ()
+            list(_SYMBOLS), seed=plan.seed, faults=FaultPlan.named(plan.faults, plan.seed), latency_ms=(5, 25),
+            instruments=_INSTRUMENTS,
+        )  # fmt: skip
+        self._seen = Spectator(say)
+        self._edge = 0
 
     async def run(self) -> Result:
         """The whole story."""
         clock = LoopClock(asyncio.get_running_loop(), EPOCH_NS)
         bot = self._bot = Runner(
-            self._plan.config, venue=self._venue, journal=self._path, clock=clock, disk=self._disk, observer=self._observe,
-            people=People(_unheard), who="runner", max_adding=MAX_ORDERS + 1_000,
+            self._plan.config, venue=self._venue, journal=self._path, clock=clock, disk=self._disk, observer=self._seen.observe,
+            people=People(unheard), who="runner", max_adding=MAX_ORDERS + 1_000,
         )  # fmt: skip
         try:
             await bot.start()
@@ -222,9 +233,9 @@ class _Session:
         self._say(f"TRADING  a market maker with about {self._plan.orders} orders on a simulated venue; faults: {self._plan.faults}")
         self._say(f"         {wrong}")
         self._say("")
-        self._say("   time     BTCUSDT     ETHUSDT    open   fills  denied  in doubt  faults so far")
+        self._say("   time     BTCUSDT     ETHUSDT  edge    open   fills  denied  in doubt  faults so far")
         for second in range(self._plan.freeze_at_s):
-            await self._move()
+            await self._move(second)
             calm = second >= self._plan.freeze_at_s - 2
             await self._quote(second, calm)
             if not calm:
@@ -235,12 +246,14 @@ class _Session:
             if second % 2:
                 self._say(self._line(second + 1))
 
-    async def _move(self) -> None:
+    async def _move(self, second: int) -> None:
+        """A second of market: prices walk, and the edge melts away, so that another limit would have stopped the bot sooner."""
         for symbol in _SYMBOLS:
             mid = self._mids[symbol]
             self._mids[symbol] = mid + mid * self._random.randint(-3, 3) // 10_000
             await self._bot.mark(symbol, to_text(self._price(symbol, 0)))
-            await self._bot.edge(symbol, f"{self._random.randint(12, 30)}")
+            self._edge = 28 - 18 * second // self._plan.freeze_at_s + self._random.randint(-2, 2)
+            await self._bot.edge(symbol, str(self._edge))
             self._venue.mark(symbol, self._price(symbol, 0))
 
     async def _quote(self, second: int, calm: bool) -> None:
@@ -338,84 +351,38 @@ class _Session:
             return Tried(denied.code, denied.reason, self._bot.core.seq)
         return Tried("", "", self._bot.core.seq)
 
-    # --- watching -------------------------------------------------------------------------------------------------
-
-    def _observe(self, event: Event, after: Core, effects: tuple[Effect, ...]) -> None:
-        """See every record, for the counts and for the lines about the sweep."""
-        if isinstance(event, Outcome) and event.kind is OutcomeKind.IN_DOUBT:
-            self._in_doubt += 1
-        for effect in effects:
-            if isinstance(effect, Denied):
-                self._denied[effect.code] += 1
-                self._denied_at = self._denied_at or after.seq
-            elif isinstance(effect, ModeChanged) and effect.mode is Mode.FREEZING and not self._frozen_at:
-                self._frozen_at, self._frozen_ns = after.seq, after.now_ns
-                self._open_then = tuple(sorted(after.orders))
-        if self._frozen_at and not self._verified:
-            self._watch_sweep(event, after, effects)
-
-    def _watch_sweep(self, event: Event, after: Core, effects: tuple[Effect, ...]) -> None:
-        if isinstance(event, OpenOrders):
-            book = "stop orders" if event.conditional else "open orders"
-            if isinstance(event.result, FetchFailed):
-                self._tell(after, f"list of {book}: no answer ({event.result.code}); it is asked for again")
-            else:
-                missing = len(after.orders) if not event.result.rows and any(isinstance(e, SetTimer) for e in effects) else 0
-                rest = f"; {missing} of ours still unaccounted for" if missing else ""
-                self._tell(after, f"list of {book} from the venue: {len(event.result.rows)}{rest}")
-        sent = Counter(type(effect) for effect in effects if isinstance(effect, (CancelAll, CancelBatch, Cancel)))
-        if sent:
-            words = {CancelAll: "cancel-all", CancelBatch: "batch cancel", Cancel: "single cancel"}
-            self._tell(after, "sent: " + ", ".join(f"{count} {words[kind]}" + "s" * (count > 1) for kind, count in sent.items()))
-        for effect in effects:
-            if isinstance(effect, ModeChanged) and effect.mode is Mode.FROZEN:
-                self._verified = True
-                self._tell(after, "two empty lists running and every order accounted for: proven")
-
-    def _tell(self, after: Core, text: str) -> None:
-        ms = (after.now_ns - self._frozen_ns) // 1_000_000
-        self._say(f"   +{ms:>6,} ms  {text}")
-
     def _line(self, second: int) -> str:
         mids = "  ".join(f"{self._mids[symbol] / 100:>10,.2f}" for symbol in _SYMBOLS)
         orders = self._bot.core.orders
         doubt = sum(1 for order in orders.values() if order.requests.doubt_ns)
-        counts = f"{len(orders):>6}  {len(self._venue.exchange.trades):>6}  {self._denied.total():>6}  {doubt:>8}"
-        return f"  {second:>3} s  {mids}  {counts}  {self._venue.befell.total():>6}"
+        counts = f"{len(orders):>6}  {len(self._venue.exchange.trades):>6}  {self._seen.denied.total():>6}  {doubt:>8}"
+        return f"  {second:>3} s  {mids}  {self._edge:>4}  {counts}  {self._venue.befell.total():>6}"
 
     # --- the end --------------------------------------------------------------------------------------------------
 
     def _result(self, proof: Proof, late: bool, tried: Tried, problem: str) -> Result:
-        core, verdict = self._bot.core, None
-        files: tuple[str, ...] = ()
-        if not problem or exists(self._path, self._disk):
-            files = tuple(segments(self._path, self._disk))
-        if not problem:
-            verdict = replay([Source(name, self._disk.read(name)) for name in files], require_seal=True)
-        venue = self._venue
+        core, venue = self._bot.core, self._venue
+        files, verdict = read_again(self._path, self._disk, problem)
+        seen, trades, still = self._seen, len(venue.exchange.trades), len(venue.exchange.all_open())
         return Result(
-            proof, late, tried, self._fates(core), len(venue.exchange.all_open()), len(venue.exchange.trades), self._denied.total(),
-            self._in_doubt, venue.befell.total(), files, self._sample(core), self._frozen_at, self._denied_at, problem, verdict,
+            proof, late, tried, self._fates(core), still, trades, seen.denied.total(), tuple(seen.denied.most_common()), seen.in_doubt,
+            venue.befell.total(), files, self._sample(core), seen.frozen_at, seen.denied_at, problem, verdict,
         )  # fmt: skip
 
     def _fates(self, core: Core) -> tuple[tuple[str, int], ...]:
         words = {Ended.CANCELLED: "cancelled", Ended.NO: "filled", Ended.REJECTED: "never live", Ended.EXPIRED: "expired"}
         fates = dict.fromkeys([*words.values(), "still open"], 0)
-        for key in self._open_then:
+        for key in self._seen.open_then:
             order = core.closed.get(key)
             fates[words[order.ended] if order is not None else "still open"] += 1
         return tuple((fate, count) for fate, count in fates.items() if count)
 
     def _sample(self, core: Core) -> str:
-        swept = [order for key in self._open_then if (order := core.closed.get(key)) and order.ended is Ended.CANCELLED]
+        swept = [order for key in self._seen.open_then if (order := core.closed.get(key)) and order.ended is Ended.CANCELLED]
         partly = [order for order in swept if order.cum_qty]
         best = partly or swept or sorted(core.closed.values(), key=lambda order: order.key)
         return best[-1].spec.client_id if best else ""
 
-
-
-def _unheard(alert: Alert) -> None:
-    """The spectator is told by the lines about the sweep."""
 
 
 def _away(slot: _Slot, bps_away: int) -> int:

@@ -28,7 +28,7 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,16 @@ import attrs
 
 from ..effects import Effect, EffectId, Mode, ModeChanged, Part, Performer, Rejected, Risk, SetTimer, SweepReport, Trigger, route
 from ..fsm.config import Config, ConfigRefused
-from ..fsm.core import ACCOUNT, EMPTY, Core, frozen_scopes
-from ..fsm.events import Event, Freeze, Outcome, OutcomeKind, Restarted, Started, Stopping
-from ..fsm.freeze import may_send, scope_of
+from ..fsm.core import ACCOUNT, EMPTY, VENUE, Control, Core, frozen_scopes, scope_key
+from ..fsm.events import ClockReading, Event, Freeze, InstrumentDefined, Outcome, OutcomeKind, Restarted, Started, Stopping
+from ..fsm.freeze import may_send
+from ..fsm.instrument import Instrument
 from ..fsm.invariants import broken
 from ..fsm.step import step
 from .answers import CommandRejected, RunnerStopped, StoppedUnproven
-from .clock import WallClock
+from .arguments import defined
+from .arguments import scope as to_scope
+from .clock import ClockWatch, WallClock
 from .disk import Disk, RealDisk
 from .hands import Hands, NoStore, TimersApart
 from .journal import Journal, JournalFailed, exists, unborn
@@ -59,7 +62,7 @@ _START_ORDER = {Risk.REDUCES_RISK: 0, Risk.NEUTRAL: 1, Risk.ADDS_RISK: 2}
 
 
 class Engine:
-    """Runs one session of the core; ``runner.Runner`` adds what a bot says to it.
+    """Runs one session of the core; ``operations.Operations`` adds what operators say to it, ``runner.Runner`` what a bot says.
 
     ``journal`` is a path; an existing log of the same session is continued, and its open orders are taken over. ``None`` keeps no
     log, which is for experiments: then nothing survives the process. ``max_adding`` bounds how many adding effects may be under way
@@ -67,7 +70,9 @@ class Engine:
     performers' own time-outs, and how long a disk may take to confirm. ``on_stop``: "freeze" proves the book empty before stopping,
     "hand_over" leaves the orders open. ``stop_timeout_s`` is how long a stop waits for that proof before it gives up and says what is left.
     ``who`` names this process in the log and towards the store, where it holds the lease: two processes must never have the same. By
-    default it is drawn anew for each runner.
+    default it is drawn anew for each runner. ``instruments`` are the venue's terms for symbols, defined before anything else happens.
+    ``control`` is where operators reach the runner: the path of a socket (``"run/mm1.sock"``), or a port of this machine
+    (``"127.0.0.1:7300"``); see ``control.py``.
     """
 
     def __init__(
@@ -87,6 +92,8 @@ class Engine:
         on_stop: str = "freeze",
         stop_timeout_s: float = 60.0,
         who: str = "",
+        instruments: Mapping[str, Instrument] | None = None,
+        control: str | None = None,
     ) -> None:
         if config.store.configured != (store is not None):
             raise ConfigRefused(
@@ -96,10 +103,14 @@ class Engine:
             raise ConfigRefused(f"on_stop: {on_stop!r}; expected 'freeze' or 'hand_over'")
         if max_adding < 1 or effect_timeout_s <= 0 or stop_timeout_s <= 0:
             raise ConfigRefused("max_adding, effect_timeout_s, stop_timeout_s: each must be above 0")
+        self._instruments = defined(config, instruments or {})
+        self._control_at = control
         self.core: Core = EMPTY
         self.config = config
         self.clock: Clock = clock or WallClock()
         self._ahead_ns = 0
+        jump_ms = config.triggers.clock_jump_ms
+        self._watch = ClockWatch(self.clock, self._read_clock, jump_ms) if jump_ms is not None else None
         self._venue, self._store = venue, store
         self._disk: Disk = disk or RealDisk()
         self._journal_path = Path(journal) if journal is not None else None
@@ -107,7 +118,10 @@ class Engine:
             # Two names of one log would be two logs from the second segment on.
             self._journal_path = self._journal_path.resolve()
         self._journal: Journal | None = None
-        performers = [venue, store or NoStore(self._now_ns), metrics or Metrics(config.symbols), people or People(), TimersApart()]
+        metrics = metrics or Metrics(config.symbols)
+        if isinstance(metrics, Metrics):
+            metrics.watch(lambda: self.core)
+        performers = [venue, store or NoStore(self._now_ns), metrics, people or People(), TimersApart()]
         self._hands = Hands(route(performers), effect_timeout_s, self._now_ns, self._receive, self._may_send)
         self._observer, self._who = observer, who or f"runner-{os.getpid()}-{secrets.token_hex(4)}"
         self._max_adding, self._timeout_s = max_adding, effect_timeout_s
@@ -164,12 +178,24 @@ class Engine:
         self._venue.connect(self._reported, self._now_ns, self._may_send)
         if self._store is not None:
             self._store.connect(self._now_ns, self._who)
-        effects = self._work()
+        self._must(self._work())
+        assert self.core.desk is not None
+        for symbol, instrument in self._instruments.items():
+            if self.core.desk.instruments.get(self.core.desk.index[symbol]) != instrument:
+                self._must(self._feed(InstrumentDefined(self._now_ns(), symbol, instrument)))
+        if self._watch is not None:
+            self._watch.look()
+
+    def _must(self, effects: tuple[Effect, ...] | None) -> None:
+        """What a start cannot do without."""
         if effects is None:
             raise self._stopped()
         for effect in effects:
             if isinstance(effect, Rejected):
                 raise ConfigRefused(f"{effect.code}: {effect.reason}")
+
+    def _read_clock(self, offset_ns: int) -> None:
+        self._receive(ClockReading(self._now_ns(), offset_ns))
 
     def _now_ns(self) -> int:
         """The session's time: the clock's, but never before the end of the log that is continued."""
@@ -268,6 +294,8 @@ class Engine:
         """Cancel every timer and task; the tasks."""
         work = [*self._hands.tasks, *([self._commit_task] if self._commit_task is not None else [])]
         self._hands.no_more_timers()
+        if self._watch is not None:
+            self._watch.stop()
         for task in work:
             task.cancel()
         return work
@@ -484,9 +512,15 @@ class Engine:
         stopped.executed = None if waited else False
         return stopped
 
-    def proven(self, symbol: str = "") -> bool:
-        """Whether the scope (the account, by default) is frozen and proven empty."""
+    def proven(self, symbol: str = "", *, strategy: str = "", venue: bool = False) -> bool:
+        """Whether the scope is frozen and proven empty. The account, by default: account and venue cover the same orders, so that the
+        proof of either is one."""
+        return any(control.mode is Mode.FROZEN for control in self._covering(to_scope(symbol, strategy, venue)))
+
+    def _covering(self, scope: str) -> list[Control]:
+        """The controls whose freeze covers the scope whole."""
         desk = self.core.desk
-        scope = scope_of(desk, symbol) if desk is not None else None
-        control = desk.controls.get(scope) if desk is not None and scope is not None else None
-        return control is not None and control.mode is Mode.FROZEN
+        key = scope_key(desk, scope) if desk is not None else None
+        if desk is None or key is None:
+            return []
+        return [desk.controls[k] for k in ((ACCOUNT, VENUE) if key == ACCOUNT else (key,)) if k in desk.controls]

@@ -241,6 +241,10 @@ class Journal:
             journal._records = verdict.records
             if verdict.torn:
                 journal._file.truncate(size.bytes - verdict.torn)
+            if not verdict.end.current:
+                # From now on the lines are of another shape, or decided by other rules, than the header of this file says.
+                journal.rotate(core)
+                await journal._commit_or_close()
             return journal, verdict
         if unborn:
             journal._file = await disk.open(unborn)

@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from attrs import define, field, frozen
 
 from ..effects import OrdType, Place, Price, Qty, Side, TimeInForce
+from ..effects.values import SCALE
 from ..fsm.events import OrderRow, ReportStatus
+from ..fsm.instrument import Instrument
 
 STOPS = (OrdType.STOP_LIMIT, OrdType.STOP_MARKET)
 _PRICED = (OrdType.LIMIT, OrdType.STOP_LIMIT)
@@ -168,3 +170,19 @@ def malformed(ticket: Ticket) -> str:
         (ticket.post_only and (not limit or ticket.tif is not TimeInForce.GTC), "post_only_not_resting"),
     )
     return next((code for wrong, code in checks if wrong), "")
+
+
+def misfit(terms: Instrument, ticket: Ticket, qty: int, price: Price | None, last: Price | None) -> str:
+    """Which of the instrument's terms the ticket with this quantity and price does not keep, by the filter's name, or nothing.
+
+    Without a limit it is worth what the stop price, or else the last price, says.
+    """
+    prices = [p for p in (price, ticket.stop_price) if p is not None]
+    if terms.tick and any(p % terms.tick for p in prices):
+        return "price_filter"
+    if (terms.lot and qty % terms.lot) or qty < terms.min_qty or (terms.max_qty and qty > terms.max_qty):
+        return "lot_size"
+    at = SCALE if terms.inverse else prices[0] if prices else last
+    worth = qty * at * terms.multiplier if at is not None else None
+    small = worth is not None and worth < terms.min_notional * SCALE * SCALE
+    return "min_notional" if small and not ticket.reduce_only else ""

@@ -12,12 +12,14 @@ Rules beyond price and time, each as large venues have them:
 - A reduce-only order is refused when it is larger than the position that it reduces; what would no longer reduce when its turn
   comes expires.
 - A stop that would trigger at once is refused. A triggered stop goes to the regular book under its old ids, and no report says so.
+- What does not fit the symbol's instrument of that moment is refused, by the names of Binance's filters (price_filter, lot_size,
+  min_notional). Counterparties are bound by none.
 - A replace that changes the price or adds quantity loses its place in the queue; one to no more than what is filled ends the
   order as filled (FIX 5.0 SP2, order state change matrices).
 """
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from attrs import frozen
 
@@ -37,7 +39,8 @@ from ..fsm.events import (
     ReplaceRejected,
     ReportStatus,
 )
-from .ladder import STOPS, Book, BookOrder, Ticket, malformed, other_side, sign_of
+from ..fsm.instrument import Instrument
+from .ladder import STOPS, Book, BookOrder, Ticket, malformed, misfit, other_side, sign_of
 
 #: The account whose reports are told. Every other name is a counterparty.
 OWN = "own"
@@ -59,10 +62,16 @@ class Trade:
 
 
 class Exchange:
-    """The books and positions of a venue. Everything is told of the account ``OWN``; ``report`` gets its execution reports."""
+    """The books and positions of a venue. Everything is told of the account ``OWN``; ``report`` gets its execution reports.
 
-    def __init__(self, symbols: Collection[str], report: Callable[[Event], None]) -> None:
+    ``instruments`` are the terms by symbol, and may be changed; a symbol without any takes every order.
+    """
+
+    def __init__(
+        self, symbols: Collection[str], report: Callable[[Event], None], instruments: Mapping[str, Instrument] | None = None
+    ) -> None:
         self.symbols = tuple(symbols)
+        self.instruments = dict(instruments or {})
         self._books = {symbol: Book() for symbol in symbols}
         self._report_sink = report
         self._orders: dict[str, BookOrder] = {}
@@ -208,6 +217,9 @@ class Exchange:
             return fault
         if (account, ticket.client_id) in self._by_client:
             return DUPLICATE_CLIENT_ID
+        fault = self._misfit(ticket, ticket.qty, ticket.price) if account == OWN else ""
+        if fault:
+            return fault
         sign, last = sign_of(ticket.side), self._books[ticket.symbol].last
         if ticket.type in STOPS:
             hit = ticket.stop_price is not None and last is not None and sign * ticket.stop_price <= sign * last
@@ -224,11 +236,16 @@ class Exchange:
             return "price_missing" if price is None else "price_not_allowed"
         if price is not None and price <= 0:
             return "bad_price"
-        if order.conditional:
-            return ""
+        fault = self._misfit(ticket, qty, price)
+        if fault or order.conditional:
+            return fault
         if ticket.reduce_only and qty - order.cum > self._room(OWN, ticket.symbol, ticket.side):
             return "reduce_only_would_increase"
         return "post_only_would_cross" if ticket.post_only and self._crosses(ticket, price) else ""
+
+    def _misfit(self, ticket: Ticket, qty: int, price: Price | None) -> str:
+        instrument = self.instruments.get(ticket.symbol)
+        return misfit(instrument, ticket, qty, price, self._books[ticket.symbol].last) if instrument is not None else ""
 
     def _crosses(self, ticket: Ticket, price: Price | None) -> bool:
         keys = self._books[ticket.symbol].resting[other_side(ticket.side)].keys

@@ -90,7 +90,7 @@ class MemoryState:
 
     def rows(self) -> tuple[LatchRow, ...]:
         """All frozen scopes, sorted by scope."""
-        return tuple(self._latch[symbol] for symbol in sorted(self._latch))
+        return tuple(self._latch[scope] for scope in sorted(self._latch))
 
     def acquire(self, holder: str, ttl_ms: int) -> Grant:
         """The lease as it stands afterwards: the holder's, or another's."""
@@ -116,17 +116,17 @@ class MemoryState:
 
     def publish(self, effect: PublishFreeze) -> None:
         """Set the latch of one scope, unless it is set."""
-        if effect.symbol in self._latch:
+        if effect.scope in self._latch:
             return
         self._settings += 1
-        self._latch[effect.symbol] = LatchRow(effect.symbol, self._settings, effect.trigger, effect.reason, effect.by)
+        self._latch[effect.scope] = LatchRow(effect.scope, self._settings, effect.trigger, effect.reason, effect.by)
 
-    def clear(self, symbol: str, latch_epoch: int) -> bool:
+    def clear(self, scope: str, latch_epoch: int) -> bool:
         """Lift the latch of one scope; False, and nothing changed, when its setting is another one than meant."""
-        row = self._latch.get(symbol)
+        row = self._latch.get(scope)
         if row is not None and row.epoch != latch_epoch:
             return False
-        self._latch.pop(symbol, None)
+        self._latch.pop(scope, None)
         return True
 
     def _live(self) -> Grant | None:
@@ -197,7 +197,7 @@ class MemoryStore:
         if isinstance(effect, PublishFreeze):
             self._state.publish(effect)
         elif isinstance(effect, ClearFreeze):
-            done = self._state.clear(effect.symbol, effect.latch_epoch)
+            done = self._state.clear(effect.scope, effect.latch_epoch)
         return LatchAnswer(sent_ns, effect.id, LatchKind.OK if done else LatchKind.STALE, self._state.rows())
 
     def _lease(self, effect: AcquireLease | RenewLease | ReleaseLease) -> tuple[LeaseKind, Fence, str]:

@@ -8,10 +8,13 @@ exposed number (durations and moments come in nanoseconds). Rules:
 - A symbol that the configuration does not name counts as ``other``; so a venue cannot make series without end.
 - What does not fit the table raises nothing, since telemetry must never stop a cancel. It is counted, in
   ``haltcore_metrics_unknown_total``.
+- What is the state's own (exposure, result, how much of each limit is used) is not recorded, but read from the state at scrape time: see
+  ``gauges.py``, and :meth:`Metrics.watch`.
 - The ``_created`` series of the client library are left out: they double the number of series and say nothing here.
 - ``mm_cancel_all_duration_ms`` is kept for existing dashboards. Alerts use ``mm_cancel_all_duration_seconds``.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import MappingProxyType
@@ -20,7 +23,10 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from ..effects import Effect, Metric, SweepStatus, Trigger
+from ..fsm.core import Core
 from ..fsm.events import Event, Verb
+from ..fsm.risk import CHECKS
+from .gauges import GAUGES
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -31,6 +37,7 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 OTHER = "other"
 #: In place of label values: the symbols of the configuration, and OTHER.
 SYMBOLS = ("*symbols*",)
+_LOG = logging.getLogger("haltcore")
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 _BUCKETS_MS = (10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 15_000, 30_000, 60_000)
@@ -77,6 +84,10 @@ TABLE: tuple[Spec, ...] = (
         per_unit=_NS_PER_S,
     ),
     Spec("freeze_triggered_total", COUNTER, "Freezes by what triggered them.", "reason", tuple(Trigger)),
+    Spec(
+        "mm_orders_denied_total", COUNTER, "Submits and replaces that the gate denied, by the first check that failed.",
+        "code", tuple(check.code for check in CHECKS),
+    ),
     Spec("mm_freeze_active", GAUGE, "Whether any scope is frozen or freezing (1) or none is (0)."),
     Spec("mm_freeze_epoch", GAUGE, "The epoch of the present or last freeze."),
     Spec("mm_effects_in_doubt", GAUGE, "Requests that may or may not have been applied and are being asked for."),
@@ -106,7 +117,9 @@ class Metrics:
         for spec in TABLE:
             self._create(spec, names if spec.values is SYMBOLS else spec.values, hidden)
         self._count_unknown = prometheus.Counter(UNKNOWN.name, UNKNOWN.help, registry=hidden).inc
+        self._watched: Callable[[], Core] | None = None
         self.registry.register(_without_created(hidden))
+        self.registry.register(_gauges(lambda: self._watched))
 
     def _create(self, spec: Spec, values: tuple[str, ...], registry: "CollectorRegistry") -> None:
         """Make one metric with all its series."""
@@ -144,6 +157,10 @@ class Metrics:
             write(effect.value / per_unit)
         except OverflowError:
             self._count_unknown()
+
+    def watch(self, core: Callable[[], Core]) -> None:
+        """Expose the gauges of the state that ``core`` returns. It is called at each scrape, from the thread that serves it."""
+        self._watched = core
 
     def text(self) -> str:
         """The exposition, in Prometheus' text format."""
@@ -200,3 +217,31 @@ def _without_created(registry: "CollectorRegistry") -> Any:
         describe = collect
 
     return WithoutCreated()
+
+
+def _gauges(watched: Callable[[], Callable[[], Core] | None]) -> Any:
+    """A collector of the gauges of the state that is watched. A gauge that cannot be read is left out, and the log says why: nothing else
+    that is scraped may suffer from it."""
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+
+    class Gauges(Collector):
+        def collect(self) -> Iterable[Any]:
+            core = watched()
+            state = core() if core is not None else None
+            for gauge in GAUGES:
+                family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
+                try:
+                    values = gauge.read(state, state.desk) if state is not None and state.desk is not None else {}
+                except Exception:
+                    _LOG.exception("%s cannot be read", gauge.name)
+                    values = {}
+                for labels, value in values.items():
+                    family.add_metric(labels, value)
+                yield family
+
+        # By this a registry knows the names, without asking for a state.
+        def describe(self) -> Iterable[Any]:
+            return [GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels) for gauge in GAUGES]
+
+    return Gauges()

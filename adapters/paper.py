@@ -21,7 +21,7 @@ old one any more, but what it had sent arrives all the same.
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, evolve, field
@@ -50,6 +50,7 @@ from ..fsm.events import (
     FetchedOrders,
     FetchedPositions,
     Found,
+    InstrumentDefined,
     NotFound,
     OpenOrders,
     OrderCancelled,
@@ -60,6 +61,7 @@ from ..fsm.events import (
     Positions,
     ReplaceRejected,
 )
+from ..fsm.instrument import Instrument
 from ..fsm.outcomes import failed, outcome
 from .faults import Drawn, Fault, FaultPlan, FaultSource
 from .ladder import Ticket
@@ -108,9 +110,10 @@ class _Request:
 class PaperVenue:
     """A simulated venue for tests, demo and paper trading. Implements :class:`~haltcore.adapters.ports.Venue`.
 
-    ``latency_ms`` bounds each trip, one way. ``timeout_ms`` is how long ``perform`` waits for a reply. ``rate_limit`` is requests per
-    second, None for no limit. The same seeds, symbols and calls give the same events. ``exchange`` is the truth that the bot cannot see;
-    ``sent`` holds every request that left, ``placed`` how many place requests per client id came as far as the books.
+    ``instruments`` are its terms by symbol, told to whoever connects; a symbol without any takes every order. ``latency_ms`` bounds each
+    trip, one way. ``timeout_ms`` is how long ``perform`` waits for a reply. ``rate_limit`` is requests per second, None for no limit.
+    The same seeds, symbols and calls give the same events. ``exchange`` is the truth that the bot cannot see; ``sent`` holds every
+    request that left, ``placed`` how many place requests per client id came as far as the books.
     """
 
     serves: Sequence[type[Effect]] = SERVES
@@ -125,8 +128,9 @@ class PaperVenue:
         timeout_ms: int = 1_000,
         rate_limit: int | None = None,
         place_expiry_ms: int = VenueTraits().place_expiry_ms,
+        instruments: Mapping[str, Instrument] | None = None,
     ) -> None:
-        self.exchange = Exchange(symbols, self._report)
+        self.exchange = Exchange(symbols, self._report, instruments)
         self.sent: list[Effect] = []
         self.placed: Counter[str] = Counter()
         self._faults = FaultSource(faults or FaultPlan())
@@ -148,6 +152,8 @@ class PaperVenue:
         """Serve this process from now on. Whoever still waits on an earlier connection is answered IN_DOUBT."""
         self._disconnect("a new process has connected", now_ns())
         self._link = _Link(emit, now_ns, may_send)
+        for symbol, instrument in self.exchange.instruments.items():
+            emit(InstrumentDefined(now_ns(), symbol, instrument))
 
     async def close(self) -> None:
         """Stop. Requests that wait are answered IN_DOUBT; whatever is under way is lost, and no timer is left behind."""
@@ -206,6 +212,12 @@ class PaperVenue:
     def mark(self, symbol: str, price: Price) -> None:
         """A new mark price at the venue."""
         self.exchange.mark(symbol, price, self._now())
+
+    def define(self, symbol: str, instrument: Instrument) -> None:
+        """New terms for a symbol, from now on; orders that are open stay as they are."""
+        self.exchange.instruments[symbol] = instrument
+        if self._link is not None:
+            self._link.emit(InstrumentDefined(self._now(), symbol, instrument))
 
     # --- the way there ----------------------------------------------------------------------------------------------
 

@@ -30,6 +30,10 @@ class Clock(Protocol):
         """The present."""
         ...
 
+    def offset_ns(self) -> int:
+        """How far the system's wall clock, which can be set, is ahead of this one now; 0 where there is no such clock."""
+        ...
+
 
 class Venue(Performer[Event], Protocol):
     """An exchange. Serves the effects whose part is VENUE.

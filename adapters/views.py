@@ -16,7 +16,9 @@ import msgspec
 from ..effects import Effect, Place, client_order_id, to_text
 from ..effects.ids import TAG_LENGTH
 from ..fsm.codec import EFFECTS, EVENTS
+from ..fsm.core import in_words
 from ..fsm.events import Event, Restarted, Started
+from ..fsm.limits import NO_LIMITS, LimitRule
 from ..fsm.order import Order
 from ..fsm.replay import Entry
 from .metrics import TABLE as METRICS
@@ -85,7 +87,9 @@ def _order(f: Fields) -> str:
     at = f" at {f['price']}" if f["price"] is not None else ""
     stop = f" stop {f['stop_price']}" if f["stop_price"] is not None else ""
     flags = [f["type"], *([f["tif"]] if f["tif"] != "gtc" else []), *(name for name in ("post_only", "reduce_only") if f[name])]
-    return f"{f['side']} {f['qty']} {f['symbol']}{at}{stop} ({', '.join(flags)})"
+    behalf = [f"{word} {f[word]}" for word in ("strategy", "trader", "client") if f[word]]
+    whose = f" for {', '.join(behalf)}" if behalf else ""
+    return f"{f['side']} {f['qty']} {f['symbol']}{at}{stop} ({', '.join(flags)}){whose}"
 
 
 def _book(f: Fields) -> str:
@@ -93,7 +97,57 @@ def _book(f: Fields) -> str:
 
 
 def _scope(f: Fields) -> str:
-    return f["symbol"] or "account"
+    return in_words(f["scope"]).removeprefix("the ")
+
+
+def _feed(f: Fields) -> str:
+    return f["symbol"] or "all symbols"
+
+
+def _said(f: Fields) -> str:
+    """Who gave an operator's command, and why."""
+    return f"by {f['by'] or 'nobody'}: {f['why']}"
+
+
+def _latched(row: Fields) -> str:
+    return f"{_scope(row)} ({row['trigger']} by {row['by'] or 'haltcore'}: {row['reason']})"
+
+
+def _freeze(f: Fields) -> str:
+    figures = ", ".join(f"{name} {value}" for name, value in f["metadata"])
+    return _latched(f) + (f" [{figures}]" if figures else "")
+
+
+def _rule(f: Fields) -> str:
+    """Whose figures they are, as the gate calls them, and the figures."""
+    conditions = {name: f[name] for name in ("symbol", "strategy", "band", "from_minute", "to_minute") if name in f}
+    return f"{LimitRule(NO_LIMITS, **conditions).label}: {figures_line(f['limits'])}"
+
+
+def figures_line(limits: Fields) -> str:
+    """The figures of a rule as they stand in a log, in words; "no figures" takes a rule away."""
+    told = [f"{name} {_figure(value)}" for name, value in limits.items() if value is not None and value is not False]
+    return ", ".join(told) or "no figures"
+
+
+def _figure(value: Any) -> str:
+    return f"{value['count']}/{value['per_ms']}" if isinstance(value, dict) else "on" if value is True else str(value)
+
+
+def _instrument(f: Fields) -> str:
+    terms = f["instrument"]
+    grid = [f"{name} {terms[name]}" for name in ("tick", "lot", "min_qty", "max_qty", "min_notional") if terms[name] != "0"]
+    kind = "inverse" if terms["inverse"] else "linear"
+    return f"{f['symbol']} {kind}, " + ", ".join([f"multiplier {terms['multiplier']}", *(grid or ["no grid"])])
+
+
+def _offset(f: Fields) -> str:
+    return f"the wall clock is {to_text(abs(f['offset_ns']), 6)} ms {'ahead' if f['offset_ns'] >= 0 else 'behind'}"
+
+
+def _denied(f: Fields) -> str:
+    rest = [code for code in f["codes"] if code != f["code"]]
+    return f"{f['code']}: {f['reason']}" + (f" (and {', '.join(rest)})" if rest else "")
 
 
 def _row(row: Fields) -> str:
@@ -162,9 +216,24 @@ _TEMPLATES: Final[dict[str, Callable[[Fields], str]]] = {
     "SubmitOrder": lambda f: _order(f),
     "CancelOrder": lambda f: str(f["who"]),
     "ReplaceOrder": lambda f: f"{f['who']} to {f['qty']}" + (f" at {f['price']}" if f["price"] is not None else ""),
-    "Freeze": lambda f: f"{_scope(f)} ({f['trigger']} by {f['by']}: {f['reason']})",
-    "Unfreeze": lambda f: f"{_scope(f)} by {f['by']}: {f['why']}{' (force)' if f['force'] else ''}",
-    "EdgeUpdate": lambda f: f"{f['symbol']} {f['edge_bps']} bps",
+    "Freeze": _freeze,
+    "Unfreeze": lambda f: f"{_scope(f)} {_said(f)}{' (force)' if f['force'] else ''}",
+    "SetReduceOnly": lambda f: f"{_scope(f)} {'on' if f['on'] else 'off'} {_said(f)}",
+    "ChangeLimits": lambda f: f"{_rule(f['rule'])} {_said(f)}",
+    "OverrideLimits": lambda f: f"{_rule(f)} for {f['for_ms']} ms {_said(f)}",
+    "VerifyOverride": lambda f: f"override {f['override']} by {f['by'] or 'nobody'}",
+    "EndOverride": lambda f: f"override {f['override']} {_said(f)}",
+    "Restrict": lambda f: f"{f['symbol']} {'on' if f['on'] else 'off'} the restricted list {_said(f)}",
+    "Reenable": lambda f: f"{'strategy ' + f['strategy'] if f['strategy'] else 'account'} {_said(f)}",
+    "OperatorRefused": lambda f: f"{f['command']} of {f['by'] or 'nobody'}: {f['reason']}",
+    "Stopping": lambda f: f"{'freeze first' if f['freeze'] else 'orders stay'}, by {f['by'] or 'nobody'}",
+    "InstrumentDefined": _instrument,
+    "VolatilityBand": lambda f: f"{_feed(f)} {f['band'] or 'in none'}",
+    "Heartbeat": lambda f: f["symbol"] or "account",
+    "ClockReading": _offset,
+    "BreakerChanged": lambda f: f"{f['job']} {'open' if f['open'] else 'not open'}: {f['reason']}",
+    "VenueLink": lambda f: f"{'up' if f['up'] else 'down'}: {f['reason']}",
+    "EdgeUpdate": lambda f: f"{_feed(f)} {f['edge_bps']} bps",
     "MarkPrice": lambda f: f"{f['symbol']} {f['price']}",
     "OrderAccepted": lambda f: f"{f['client_id']} is live (venue id {f['venue_id']})",
     "OrderRejected": lambda f: f"{f['client_id']}: {f['reason']}",
@@ -178,6 +247,7 @@ _TEMPLATES: Final[dict[str, Callable[[Fields], str]]] = {
     "OpenOrders": _listed,
     "OrderQueried": _queried,
     "Positions": _positions,
+    "LatchAnswer": lambda f: f"{f['kind']}: " + (", ".join(_latched(row) for row in f["rows"]) or "nothing is frozen"),
     "TimerFired": lambda f: f["purpose"] + (f" of {f['who']}" if f["who"] else ""),
     "Started": _started,
     "Restarted": _started,
@@ -191,7 +261,9 @@ _TEMPLATES: Final[dict[str, Callable[[Fields], str]]] = {
     "SetTimer": lambda f: f"{f['purpose']}, due {utc(f['due_ns'], day=False)}" + (f", {f['who']}" if f["who"] else ""),
     "Metric": lambda f: f"{f['name']} {_in_unit(f['name'], f['value'])}" + (f" {f['label']}" if f["label"] else ""),
     "Alert": lambda f: f"{f['severity']} {f['code']}: {f['text']}",
-    "Denied": lambda f: f"{f['code']}: {f['reason']}",
+    "PublishFreeze": _latched,
+    "ClearFreeze": lambda f: f"{_scope(f)} of epoch {f['latch_epoch']} {_said(f)}",
+    "Denied": _denied,
     "Rejected": lambda f: f"{f['code']}: {f['reason']}",
     "ModeChanged": _mode,
     "SweepReport": _report,

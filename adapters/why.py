@@ -11,10 +11,24 @@ from collections.abc import Callable, Iterable, Iterator
 
 from attrs import frozen
 
-from ..effects import Cancel, CancelAll, CancelBatch, Denied, Effect, Mode, ModeChanged, Place, Rejected, is_session_tag, order_key
+from ..effects import (
+    Alert,
+    Cancel,
+    CancelAll,
+    CancelBatch,
+    Denied,
+    Effect,
+    Mode,
+    ModeChanged,
+    Place,
+    Rejected,
+    is_session_tag,
+    order_key,
+    to_text,
+)
 from ..effects.ids import TAG_LENGTH
 from ..fsm.commands import explain
-from ..fsm.core import ACCOUNT, Core, scope_symbol
+from ..fsm.core import Core, in_words, scope_text, scopes_over
 from ..fsm.doubt import without_query
 from ..fsm.events import (
     EVIDENCE_CLASSES,
@@ -31,16 +45,20 @@ from ..fsm.events import (
     Restarted,
     SubmitOrder,
 )
+from ..fsm.exposure import UNPRICED
+from ..fsm.measures import Figure
 from ..fsm.order import Ended, Order, is_done
 from ..fsm.order_change import Times
 from ..fsm.order_rules import TABLE, apply, kind_of
 from ..fsm.replay import Source, replay
 from ..fsm.risk import CHECKS
 from ..fsm.step import step
+from ..fsm.triggers import TRIGGERS
 from ..fsm.verdict import Verdict
 from .views import Names, clean, effect_lines, event_line, names_order, standing, utc
 
 _DEMANDS = {check.code: check.demands for check in CHECKS}
+TRIGGER_ROWS = {row.trigger: row for row in TRIGGERS}
 _CANCELS = (Cancel, CancelBatch, CancelAll)
 _NS_PER_MS = 1_000_000
 
@@ -175,26 +193,24 @@ def _cause(case: Case, key: int, name: str) -> str:
         if not any(isinstance(e, _CANCELS) and _about(moment, e, name, key) for e in moment.effects):
             continue
         order = moment.after.order(key)
-        freeze = freeze_behind(moment, order.spec.symbol) if order is not None else ""
+        freeze = freeze_behind(moment, order.spec.symbol, order.spec.owner) if order is not None else ""
         if isinstance(moment.event, CancelOrder):
             return f"by the strategy's own cancel of record {moment.n}"
         return f"by {freeze}" if freeze else f"by the cancel of record {moment.n}, which had been asked for before"
     return "at the venue, without a cancel of ours"
 
 
-def freeze_behind(moment: Moment, symbol: str) -> str:
-    """The freeze of the account or this symbol that is being carried out at that moment, in words; empty for none."""
+def freeze_behind(moment: Moment, symbol: str, owner: int = 0) -> str:
+    """The freeze that is being carried out at that moment over orders of this symbol and owner, in words; empty for none."""
     desk = moment.after.desk
     if desk is None:
         return ""
     for scope, control in sorted(desk.controls.items()):
-        frozen = scope_symbol(desk, scope)
-        if control.mode is not Mode.FREEZING or (scope != ACCOUNT and frozen != symbol):
+        frozen = scope_text(desk, scope)
+        if control.mode is not Mode.FREEZING or scope not in scopes_over(desk.index.get(symbol, -1), owner):
             continue
-        record = next((f for f in desk.freezes if f.symbol == frozen and f.at_ns == control.since_ns), None)
-        where = f" of {frozen}" if frozen else ""
-        number = f" of record {record.record}" if record is not None else ""
-        return f"the freeze{where}{number} ({control.trigger.value}: {control.reason})"
+        where = f" of {in_words(frozen)}" if frozen else ""
+        return f"the freeze{where} of record {control.record} ({control.trigger.value}: {control.reason})"
     return ""
 
 
@@ -243,7 +259,7 @@ def _gate_in_short(moment: Moment) -> str:
 
 
 def gate_lines(moment: Moment) -> Iterator[str]:
-    """Every check of the gate with its verdict; the first that fails decides."""
+    """Every check of the gate with its verdict, limits with what they measured; the first that fails decides."""
     event = moment.event
     if not isinstance(event, (SubmitOrder, ReplaceOrder)):
         return
@@ -255,6 +271,25 @@ def gate_lines(moment: Moment) -> Iterator[str]:
             decided = True
         else:
             yield f"  ok  {finding.code:<22} {_DEMANDS.get(finding.code, '')}"
+        yield from (clean(f"{'':29}{_measured(figure)}") for figure in finding.figures)
+
+
+def _measured(figure: Figure) -> str:
+    value = "without bound" if figure.value >= UNPRICED else to_text(figure.value, figure.digits)
+    beyond = "" if figure.exceeded or figure.value <= figure.bound else ", and the order makes it no worse"
+    return f"{value} of {to_text(figure.bound, figure.digits)} ({figure.source}){beyond}"
+
+
+def freeze_lines(moment: Moment) -> Iterator[str]:
+    """The freezes that the record triggered: by what, of which class, what the trigger watches, and the figures it left."""
+    desk = moment.after.desk
+    for record in desk.freezes if desk is not None else ():
+        if record.record != moment.n:
+            continue
+        row = TRIGGER_ROWS[record.trigger]
+        yield clean(f"{in_words(record.scope)}: {record.trigger.value} ({row.kind.value}), {row.watches}")
+        if record.metadata:
+            yield clean(f"    {', '.join(f'{name} {value}' for name, value in record.metadata if value)}")
 
 
 # --- one record -----------------------------------------------------------------------------------------------------
@@ -269,6 +304,10 @@ def record_lines(case: Case, index: int | None) -> Iterator[str]:
     if gate:
         yield "  the gate"
         yield from (f"    {line}" for line in gate)
+    freezes = list(freeze_lines(moment))
+    if freezes:
+        yield "  triggers"
+        yield from (f"      {line}" for line in freezes)
     keys = list(dict.fromkeys(moment.after.touched))
     rules = [(key, rule) for key in keys if (rule := rule_of(moment, key))]
     if rules:
@@ -316,6 +355,9 @@ def record_sentence(moment: Moment, index: int | None, names: Names) -> str:
             return f"Order {effect.client_id} was sent because all {len(CHECKS)} checks of the gate passed."
         if isinstance(effect, _CANCELS):
             return _cancel_sentence(moment, effect)
+    told = next((effect for effect in chosen if isinstance(effect, Alert)), None)
+    if told is not None:
+        return f"People were told, {told.code}: {told.text}."
     done = [key for key in dict.fromkeys(moment.after.touched) if _ends(moment, key)]
     if index is None and done:
         return f"By this record order {names(done[0])} has ended: {standing(moment.after.order(done[0]))}."
@@ -328,7 +370,8 @@ def record_sentence(moment: Moment, index: int | None, names: Names) -> str:
 
 
 def _mode_sentence(effect: ModeChanged) -> str:
-    scope = effect.symbol or "The account"
+    words = in_words(effect.scope)
+    scope = words if words == effect.scope else words[0].upper() + words[1:]
     if effect.mode is Mode.FROZEN:
         return f"{scope} is frozen and proven empty: the venue's lists were empty and every order had ended by evidence."
     if effect.mode is Mode.FREEZING:
@@ -340,7 +383,9 @@ def _cancel_sentence(moment: Moment, effect: Cancel | CancelBatch | CancelAll) -
     what = {Cancel: "The cancel", CancelBatch: "The batch cancel", CancelAll: "The cancel-all"}[type(effect)]
     if isinstance(moment.event, CancelOrder):
         return f"{what} was sent because the strategy asked for it in this record."
-    freeze, desk = freeze_behind(moment, effect.symbol), moment.after.desk
+    targets = effect.targets if isinstance(effect, CancelBatch) else (effect.target,) if isinstance(effect, Cancel) else ()
+    order = moment.after.order(targets[0].order) if targets else None
+    freeze, desk = freeze_behind(moment, effect.symbol, order.spec.owner if order is not None else 0), moment.after.desk
     if freeze and desk is not None and desk.sweep is not None:
         return f"{what} was sent in round {desk.sweep.rounds} of the sweep, by {freeze}."
     return f"{what} was sent because the order had been asked to go and was still there."

@@ -12,6 +12,9 @@ NEUTRAL         reads, timers, words to people
 and a *part*: who serves it (venue, store, time, people) or ``ANSWER``, which goes to whoever sent the command.
 Effects that touch the venue in a way that another process could contradict carry the *epoch* of the freeze they were
 decided under, and the *fence* of the lease, so that a gateway can refuse old ones.
+
+A *scope* is what a freeze covers, as a text: empty for the account, ``venue`` for the venue, ``strategy:NAME`` for a strategy, anything
+else is a symbol.
 """
 
 from enum import StrEnum
@@ -66,7 +69,7 @@ class TimeInForce(StrEnum):
 
 
 class Mode(StrEnum):
-    """What a scope (the account, or one symbol) is allowed to do. FROZEN is reached only by a verified sweep."""
+    """What a scope is allowed to do. FROZEN is reached only by a verified sweep."""
 
     ACTIVE = "active"
     REDUCE_ONLY = "reduce_only"
@@ -79,7 +82,14 @@ class Trigger(StrEnum):
 
     MANUAL = "manual"
     EDGE_COLLAPSE = "edge_collapse"
+    LIMIT_VIOLATION = "limit_violation"
+    LOSS = "loss"
+    DRAWDOWN = "drawdown"
+    REJECT_STORM = "reject_storm"
+    FEED_LOST = "feed_lost"
     VENUE_LOST = "venue_lost"
+    CLOCK_JUMP = "clock_jump"
+    BREAKER_OPEN = "breaker_open"
     PEER = "peer"
     JOURNAL = "journal"
     INVARIANT = "invariant"
@@ -104,6 +114,9 @@ class Purpose(StrEnum):
     LATCH = "latch"
     VENUE_LINK = "venue_link"
     START = "start"
+    FEED = "feed"
+    COOL_DOWN = "cool_down"
+    OVERRIDE = "override"
 
 
 class SweepStatus(StrEnum):
@@ -144,7 +157,10 @@ NO_FENCE = Fence(0, 0)
 
 @frozen
 class Place:
-    """Send a new order. ``order`` is the core's key; ``price`` is None for market orders, ``stop_price`` for the others."""
+    """Send a new order. ``order`` is the core's key; ``price`` is None for market orders, ``stop_price`` for the others.
+
+    ``strategy``, ``trader`` and ``client`` say on whose behalf (RTS 6 Art. 12(3)); empty is not said.
+    """
 
     risk: ClassVar[Risk] = Risk.ADDS_RISK
     part: ClassVar[Part] = Part.VENUE
@@ -160,6 +176,9 @@ class Place:
     tif: TimeInForce
     post_only: bool
     reduce_only: bool
+    strategy: str
+    trader: str
+    client: str
     epoch: int
     fence: Fence
 
@@ -301,12 +320,12 @@ class ReleaseLease:
 
 @frozen
 class PublishFreeze:
-    """Set the account's freeze latch for one scope (``symbol`` empty: the account). Setting it twice is one setting."""
+    """Set the account's freeze latch for one scope. Setting it twice is one setting."""
 
     risk: ClassVar[Risk] = Risk.REDUCES_RISK
     part: ClassVar[Part] = Part.STORE
     id: EffectId
-    symbol: str
+    scope: str
     trigger: Trigger
     reason: str
     by: str
@@ -328,7 +347,7 @@ class ClearFreeze:
     risk: ClassVar[Risk] = Risk.ADDS_RISK
     part: ClassVar[Part] = Part.STORE
     id: EffectId
-    symbol: str
+    scope: str
     latch_epoch: int
     by: str
     why: str
@@ -386,7 +405,10 @@ class Alert:
 
 @frozen
 class Denied:
-    """A submit or replace did not pass the gate. ``code`` is that of the first check that failed; nothing was sent."""
+    """A submit or replace did not pass the gate. ``code`` is that of the first check that failed; nothing was sent.
+
+    ``codes`` are those of all checks that failed, in order, if the command asked to have them; else empty.
+    """
 
     risk: ClassVar[Risk] = Risk.NEUTRAL
     part: ClassVar[Part] = Part.ANSWER
@@ -395,6 +417,7 @@ class Denied:
     reason: str
     symbol: str
     order: int
+    codes: tuple[str, ...]
 
 
 @frozen
@@ -410,12 +433,12 @@ class Rejected:
 
 @frozen
 class ModeChanged:
-    """A scope (``symbol`` empty: the account) has entered a mode."""
+    """A scope has entered a mode."""
 
     risk: ClassVar[Risk] = Risk.NEUTRAL
     part: ClassVar[Part] = Part.ANSWER
     id: EffectId
-    symbol: str
+    scope: str
     mode: Mode
     epoch: int
     trigger: Trigger

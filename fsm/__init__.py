@@ -2,31 +2,43 @@
 
 from ..effects import OrdType, Side, TimeInForce, Trigger, bps, price, qty, usd
 from .commands import explain
-from .config import Config, ConfigRefused, ForeignPolicy, Limits, StorePolicy, SweepPolicy, VenueTraits
+from .config import Config, ConfigRefused, CoolDown, ForeignPolicy, FreezeClass, StorePolicy, SweepPolicy, Triggers, VenueTraits
 from .core import EMPTY, Core
 from .events import CancelOrder, EdgeUpdate, Event, Freeze, MarkPrice, ReplaceOrder, SetReduceOnly, SubmitOrder, Unfreeze
 from .freeze import may_send
+from .instrument import Instrument
 from .invariants import INVARIANTS, broken, broken_state
+from .limits import LimitRule, Limits, Override, Rate
 from .order import Order, OrdStatus
 from .outcomes import failed, owes_outcome
+from .queries import Change, Figure, Holding, Utilization, WhatIf, freeze_history, positions, utilization, what_if
 from .step import start, step
 
 __all__ = [
     "EMPTY",
     "INVARIANTS",
     "CancelOrder",
+    "Change",
     "Config",
     "ConfigRefused",
+    "CoolDown",
     "Core",
     "EdgeUpdate",
     "Event",
+    "Figure",
     "ForeignPolicy",
     "Freeze",
+    "FreezeClass",
+    "Holding",
+    "Instrument",
+    "LimitRule",
     "Limits",
     "MarkPrice",
     "OrdStatus",
     "OrdType",
     "Order",
+    "Override",
+    "Rate",
     "ReplaceOrder",
     "SetReduceOnly",
     "Side",
@@ -35,18 +47,25 @@ __all__ = [
     "SweepPolicy",
     "TimeInForce",
     "Trigger",
+    "Triggers",
     "Unfreeze",
+    "Utilization",
     "VenueTraits",
+    "WhatIf",
     "bps",
     "broken",
     "broken_state",
     "explain",
     "failed",
+    "freeze_history",
     "may_send",
     "owes_outcome",
+    "positions",
     "price",
     "qty",
     "start",
     "step",
     "usd",
+    "utilization",
+    "what_if",
 ]

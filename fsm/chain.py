@@ -123,13 +123,15 @@ def split(chunks: Iterable[bytes]) -> Iterator[bytes]:
 class End:
     """Where a segment ended: what the next one has to go on from.
 
-    ``next`` is the number of the record to come; ``closed`` says that the last line was a seal.
+    ``next`` is the number of the record to come; ``closed`` says that the last line was a seal, ``current`` that format and rules of the
+    segment are the present ones, so that it may be continued.
     """
 
     hash: str
     segment: int
     next: int
     closed: bool
+    current: bool = True
 
 
 #: Before the first segment of a log.
@@ -160,7 +162,8 @@ class Chain:
     @property
     def end(self) -> End:
         """Where the segment ended, as far as it was read."""
-        return End(self._hash, self.header.segment if self.header else 0, self._next, self.sealed is not None)
+        current = self.header is None or (self.format, self.header.rules) == (FORMAT, RULES)
+        return End(self._hash, self.header.segment if self.header else 0, self._next, self.sealed is not None, current)
 
     @property
     def where(self) -> Where:
@@ -335,5 +338,8 @@ class Chain:
             self._broken(fault, text, "Give the segments of one log, whole")
 
     def _upcast(self, line: bytes) -> bytes:
-        read: dict[str, Any] = msgspec.json.decode(line)
+        try:
+            read: dict[str, Any] = msgspec.json.decode(line)
+        except RecursionError:
+            self._malformed("it is nested deeper than any line of a log")
         return msgspec.json.encode(self._upcasters.upcast(read, self.format))

@@ -12,6 +12,7 @@ int                          integer, -2^63 to 2^63 - 1
 str, bool, None              string, boolean, null
 Qty, Price, Usd, Bps         string, decimal number of at most 12 decimals in its shortest spelling: "0.007"
 Notional                     the same with at most 24 decimals
+Bucket                       the same, a whole number
 StrEnum                      string, the value
 tuple                        array
 Map (persistent)             array of [key, value], ascending by key
@@ -34,6 +35,7 @@ import msgspec
 from immutables import Map
 
 from ..effects import Bps, Effect, Notional, Price, Qty, Usd, from_text, to_text
+from .bucket import Bucket
 from .config import Config
 from .core import Core
 from .events import Event
@@ -42,10 +44,10 @@ T = TypeVar("T")
 #: Turns the source text of a value into the source text of its conversion; None: the value is taken over as it is.
 _Source: TypeAlias = Callable[[str], str] | None
 _Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_DECIMALS: Final[Mapping[Any, int]] = MappingProxyType({Qty: 12, Price: 12, Usd: 12, Bps: 12, Notional: 24})
+_DECIMALS: Final[Mapping[Any, int]] = MappingProxyType({Qty: 12, Price: 12, Usd: 12, Bps: 12, Notional: 24, Bucket: 0})
 #: How long a number may be. No market has such numbers; without a bound, a log could make its reader compute for ever.
 _NUMBER_TEXT: Final[Mapping[int, Any]] = MappingProxyType(
-    {12: Annotated[str, msgspec.Meta(max_length=64)], 24: Annotated[str, msgspec.Meta(max_length=160)]}
+    {digits: Annotated[str, msgspec.Meta(max_length=longest)] for digits, longest in ((0, 64), (12, 64), (24, 160))}
 )
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 #: What a value of a wrong type can raise on its way into the log.
@@ -272,5 +274,7 @@ class Coder(Generic[T]):
 EVENTS: Final[Coder[Event]] = Coder(Event)
 EFFECTS: Final[Coder[tuple[Effect, ...]]] = Coder(tuple[Effect, ...])
 CONFIG: Final[Coder[Config]] = Coder(Config)
-#: A snapshot. Which orders the last step touched is no part of the state.
-STATE: Final[Coder[Core]] = Coder(Core, left_out={"touched": ()})
+#: Fields of a core that are no part of the state, with what they are when it is read back.
+NOT_STATE: Final[Mapping[str, Any]] = MappingProxyType({"resting": None, "touched": ()})
+#: A snapshot.
+STATE: Final[Coder[Core]] = Coder(Core, left_out=NOT_STATE)

@@ -6,17 +6,20 @@ From the moment of ``Place`` on the order exists and counts at its worst case: r
 """
 
 import attrs
+from immutables import Map
 
-from ..effects import Denied, Notional, OrdType, Place, Qty, Replace, client_order_id
-from .core import Core, Desk, effective_mode
+from ..effects import Denied, Place, Replace, client_order_id
+from . import watch
+from .ask import Ask, ask_to_replace, ask_to_submit, pending, reserve_for
+from .checks import duplicate_window, fingerprint, self_match_prevented
+from .core import Core
 from .doubt import send_cancel
 from .events import CancelOrder, Halt, ReplaceOrder, SubmitOrder
-from .exposure import FLAT, reserve_price
-from .order import NO_FILLS, Ended, Order, OrderSpec, Replacement, Requests, with_requests
+from .order import NO_FILLS, Ended, Order, OrderSpec, Replacement, Requests
 from .order_change import Note, Times
 from .order_rules import apply
-from .risk import Ask, Finding, all_findings, first_denial, reserve_for
-from .turn import Turn
+from .risk import Finding, all_findings, first_denial
+from .turn import NS_PER_MS, Turn
 
 _TEXT = {
     Note.NOT_WORKING: "the order has ended or is not live yet",
@@ -27,25 +30,59 @@ _TEXT = {
 
 def submit(turn: Turn, event: SubmitOrder) -> None:
     """Place an order, or deny it."""
-    ask = ask_to_submit(turn, turn.desk, event, turn.n)
+    if turn.resting is not None and not self_match_prevented(turn.desk):
+        turn.resting = None  # nobody asks for it any more, so nobody need keep it
+    ask = ask_to_submit(turn, event, turn.n)
     denial = first_denial(ask)
     if denial is not None:
-        turn.emit(Denied, denial.code, denial.reason, event.symbol, 0)
+        _deny(turn, ask, denial, 0)
         return
-    e, key = event, turn.n
-    client_id = client_order_id(turn.desk.config.session, key)
-    reserve = reserve_for(e.type, e.price, e.stop_price, ask.book)
+    e, key, desk = event, turn.n, turn.desk
+    client_id = client_order_id(desk.config.session, key)
     place = turn.emit(
         Place, key, client_id, e.symbol, e.side, e.type, e.qty, e.price, e.stop_price, e.tif, e.post_only, e.reduce_only,
-        turn.desk.epoch, turn.fence(),
+        e.strategy, e.trader, e.client, desk.epoch, turn.fence(),
     )  # fmt: skip
     spec = OrderSpec(
-        client_id, e.symbol, ask.sym, e.side, e.type, e.tif, e.post_only, e.reduce_only, e.stop_price, e.strategy, turn.now_ns
+        client_id, e.symbol, ask.sym, e.side, e.type, e.tif, e.post_only, e.reduce_only, e.stop_price, e.strategy, turn.now_ns,
+        e.trader, e.client, ask.owner, ask.book.contract.inverse,
     )
-    one_book = spec.conditional and not turn.desk.config.venue.conditional
+    one_book = spec.conditional and not desk.config.venue.conditional
+    reserve = reserve_for(e, ask.book)
     turn.put_order(
         None, Order(key, spec, "", e.qty, e.price, reserve, False, one_book, Halt.NONE, Ended.NO, NO_FILLS, Requests(place))
     )
+    _remember(turn, ask)
+
+
+def _deny(turn: Turn, ask: Ask, denial: Finding, order: int) -> None:
+    codes = tuple(finding.code for finding in all_findings(ask) if finding.reason) if ask.wanted.explain else ()
+    turn.emit(Denied, denial.code, denial.reason, ask.wanted.symbol, order, codes)
+    turn.metric("mm_orders_denied_total", 1, denial.code)
+
+
+def _remember(turn: Turn, ask: Ask) -> None:
+    """Keep the intent, so that it is known when it comes again.
+
+    Once per window the intents older than a window are dropped: what is kept is bounded by what is submitted within two windows, and each
+    intent is looked at twice at most.
+    """
+    window, flow = duplicate_window(ask), turn.flow
+    if not window:
+        if flow.intents:
+            turn.flow = attrs.evolve(flow, intents=Map())
+        return
+    now, span = turn.now_ns, window * NS_PER_MS
+    intents, since = flow.intents, flow.intents_ns
+    if now - since >= span:
+        with intents.mutate() as fresh:
+            for mark, key in intents.items():
+                order = turn.order(key)
+                if order is None or now - order.spec.submitted_ns >= span:
+                    del fresh[mark]
+            intents = fresh.finish()
+        since = now
+    turn.flow = attrs.evolve(flow, intents=intents.set(fingerprint(ask.wanted), ask.key), intents_ns=since)
 
 
 def cancel(turn: Turn, event: CancelOrder) -> None:
@@ -71,58 +108,39 @@ def replace(turn: Turn, event: ReplaceOrder) -> None:
     if notes:
         turn.reject(notes[0].value, _TEXT[notes[0]])
         return
-    denial = first_denial(ask_to_replace(turn, turn.desk, order, event))
+    ask = ask_to_replace(turn, order, event)
+    denial = first_denial(ask)
     if denial is not None:
-        turn.emit(Denied, denial.code, denial.reason, order.spec.symbol, order.key)
+        _deny(turn, ask, denial, order.key)
         return
     s = order.spec
     effect = turn.emit(
         Replace, order.key, s.client_id, order.venue_id, s.symbol, event.qty, event.price, turn.desk.epoch, turn.fence()
     )
-    turn.put_order(order, _pending(order, Replacement(effect, event.qty, event.price)))
+    turn.put_order(order, pending(order, Replacement(effect, event.qty, event.price)))
 
 
 def explain(core: Core, event: SubmitOrder | ReplaceOrder) -> list[Finding]:
-    """Every check of the gate for this command, without changing anything. Empty for a replace of an order that is not live."""
+    """Every check of the gate for this command, without changing anything. Empty for a replace of an order that is not known."""
+    ask = ask_about(core, event)
+    if ask is not None:
+        return all_findings(ask)
+    return [Finding("not_started", "the session has not begun; feed Started first")] if core.desk is None else []
+
+
+def ask_about(core: Core, event: SubmitOrder | ReplaceOrder) -> Ask | None:
+    """The gate's question as the next step would put it. Its turn is never closed, so nothing comes of it.
+
+    None before the session begins, and for a replace of an order that is not known.
+    """
     if core.desk is None:
-        return [Finding("not_started", "the session has not begun; feed Started first")]
+        return None
+    turn = Turn(core, core.desk, event.at_ns)
+    watch.before(turn, event)
     if isinstance(event, SubmitOrder):
-        return all_findings(ask_to_submit(core, core.desk, event, core.seq + 1))
-    order = core.order(event.order)
-    return [] if order is None else all_findings(ask_to_replace(core, core.desk, order, event))
-
-
-def ask_to_submit(view: Turn | Core, desk: Desk, event: SubmitOrder, key: int) -> Ask:
-    """The gate's question about a submit."""
-    e = event
-    sym = desk.index.get(e.symbol, -1)
-    book = view.books.get(sym, FLAT)
-    value = Notional(e.qty * reserve_for(e.type, e.price, e.stop_price, book))
-    return Ask(
-        desk, view.total, key, e.symbol, sym, effective_mode(desk, sym), book, e.side, e.type, e.qty, e.price, e.stop_price,
-        e.qty, value, 0,
-    )  # fmt: skip
-
-
-def ask_to_replace(view: Turn | Core, desk: Desk, order: Order, event: ReplaceOrder) -> Ask:
-    """The gate's question about a replace: only what the order would grow by is new."""
-    s = order.spec
-    after = _pending(order, Replacement(None, event.qty, event.price))
-    add_qty = Qty(after.leaves_qty - order.leaves_qty)
-    add_value = Notional(after.leaves_qty * reserve_price(after) - order.leaves_qty * reserve_price(order))
-    book = view.books.get(s.sym, FLAT)
-    # A stop's trigger price does not change with a replace; the gate need not look at it again.
-    stop = s.stop_price if s.type in (OrdType.STOP_LIMIT, OrdType.STOP_MARKET) else None
-    return Ask(
-        desk, view.total, order.key, s.symbol, s.sym, effective_mode(desk, s.sym), book, s.side, s.type, event.qty, event.price, stop,
-        add_qty, add_value, order.key,
-    )  # fmt: skip
-
-
-def _pending(order: Order, replacement: Replacement) -> Order:
-    r = order.requests
-    requests = attrs.evolve(r, replace=replacement)
-    return with_requests(order, requests)
+        return ask_to_submit(turn, event, turn.n)
+    order = turn.order(event.order)
+    return None if order is None else ask_to_replace(turn, order, event)
 
 
 def _put(turn: Turn, old: Order, new: Order) -> Order:

@@ -4,15 +4,32 @@ Times are in milliseconds, because people write them; amounts are exact numbers 
 ``Config`` validates itself: a configuration that exists is a configuration that can run.
 """
 
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
 from enum import StrEnum
 
 from attrs import frozen
 
-from ..effects import Bps, Usd, is_session_tag, to_text
+from ..effects import is_session_tag
+from .limit_faults import (
+    count_faults,
+    flag_faults,
+    is_name,
+    is_whole,
+    minute_faults,
+    not_a,
+    rate_faults,
+    rule_faults,
+    says_nothing,
+    shown,
+    time_faults,
+)
+from .limits import MAX_MS, MAX_NUMBER, MAX_RULES, NO_LIMITS, LimitRule, Limits, Rate
 
-#: What a log can hold as an integer, and the longest time: a year, so that no sum of moment and time leaves that range.
-MAX_NUMBER = 2**63 - 1
-MAX_MS = 366 * 24 * 3_600_000
+#: A book's key holds both numbers (``exposure.book_key``).
+MAX_SYMBOLS, MAX_STRATEGIES = 2**16, 2**15
+#: How the scopes are called that are no symbols.
+VENUE_SCOPE, STRATEGY_SCOPE = "venue", "strategy:"
 
 
 class ForeignPolicy(StrEnum):
@@ -26,25 +43,56 @@ class ForeignPolicy(StrEnum):
     LEAVE = "leave"
 
 
-#: A limit below a millionth is a raw number that somebody forgot to scale: 5 instead of usd("5").
-_LEAST = 10**6
-
-
 class ConfigRefused(ValueError):
-    """A configuration that cannot run. The text lists every fault with its field and what was expected."""
+    """A configuration that cannot run. The text lists every fault as ``path: what is wrong; what to give``, and ``problems`` has them one
+    by one."""
+
+    def __init__(self, text: str, problems: Iterable[str] = ()) -> None:
+        super().__init__(text)
+        self.problems = tuple(problems)
+
+
+class FreezeClass(StrEnum):
+    """What kind of reason a freeze has. Which trigger is of which class stands in ``fsm/triggers.py``."""
+
+    NETWORK = "network"
+    EDGE = "edge"
+    POSITION = "position"
+    MANUAL = "manual"
+    INTERNAL = "internal"
+
+
+#: Reasons that may pass by themselves. The others need a person: a loss does not heal, and what a person froze a person lifts.
+TRANSIENT = (FreezeClass.NETWORK, FreezeClass.EDGE)
 
 
 @frozen
-class Limits:
-    """Bounds on exposure and the edge trigger; None switches one off.
+class CoolDown:
+    """Lift freezes of a transient class without a person, once proven and after a wait.
 
-    ``max_inventory_usd`` holds per symbol and side, ``max_total_notional`` over all symbols, both for positions plus every order that
-    may still fill. An edge strictly below ``edge_freeze_threshold_bps`` freezes the account.
+    The wait is ``wait_ms``, doubled with every freeze of the class in the same scope, up to ``cap_ms``. After ``repeats`` of them it
+    is a person's turn (escalation). A scope that was not frozen by this class for ``memory_ms`` begins anew.
     """
 
-    max_inventory_usd: Usd | None = None
-    max_total_notional: Usd | None = None
-    edge_freeze_threshold_bps: Bps | None = None
+    kind: FreezeClass
+    wait_ms: int
+    cap_ms: int
+    repeats: int = 3
+    memory_ms: int = 3_600_000
+
+
+@frozen
+class Triggers:
+    """What freezes besides limits; None and False switch a trigger off.
+
+    ``reject_storm``: more refusals by the venue than that. ``clock_jump_ms``: a clock that steps by more. ``breaker_open``: the breaker
+    of any kind of job opens. ``cool_downs`` holds at most one per class; without one only a person unfreezes.
+    """
+
+    reject_storm: Rate | None = None
+    clock_jump_ms: int | None = None
+    breaker_open: bool = False
+    cool_downs: tuple[CoolDown, ...] = ()
 
 
 @frozen
@@ -105,102 +153,172 @@ class Config:
 
     ``session`` is the tag that client order ids begin with: 7 characters, a letter, then lower-case letters and digits, never used
     before on the account. ``seed`` feeds the jitter. ``evidence_ms``: how long after an acknowledged request its report may stay
-    away before the order is asked for. ``venue_lost_ms``: how long the venue link may be down before the account freezes.
+    away before the order is asked for. ``venue_lost_ms``: how long the venue link may be down before the venue freezes.
+
+    ``limits`` are the account's, ``rules`` those of symbols, strategies, windows and bands. When ``strategies`` are named, each order
+    names one of them, and each has books of its own; without, orders may name any and nothing is kept per strategy. ``restricted`` symbols
+    begin on the restricted list. ``two_persons``: an override needs a second one. ``attribution``: every order names strategy,
+    trader and client. ``day_roll_minute``: when the trading day begins, in minutes after midnight UTC.
     """
 
     session: str
     symbols: tuple[str, ...]
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     venue: VenueTraits = VenueTraits()
     sweep: SweepPolicy = SweepPolicy()
     store: StorePolicy = StorePolicy()
     seed: int = 0
     evidence_ms: int = 1_000
     venue_lost_ms: int = 5_000
+    rules: tuple[LimitRule, ...] = ()
+    strategies: tuple[str, ...] = ()
+    restricted: tuple[str, ...] = ()
+    triggers: Triggers = Triggers()
+    two_persons: bool = False
+    attribution: bool = False
+    day_roll_minute: int = 0
 
     def __attrs_post_init__(self) -> None:
         faults = config_faults(self)
         if faults:
-            raise ConfigRefused("the configuration cannot run: " + "; ".join(faults))
+            raise ConfigRefused("the configuration cannot run:\n  " + "\n  ".join(faults), faults)
 
 
 def config_faults(config: Config) -> list[str]:
-    """Every fault, each as ``field: what is wrong``."""
+    """Every fault, each as ``path: what is wrong; what to give``."""
+    session: object = config.session
     faults = []
-    if not isinstance(config.session, str) or not is_session_tag(config.session):
-        faults.append(f"session: {config.session!r} is no tag; give 7 characters, a letter first, then lower-case letters and digits")
-    faults += _symbol_faults(config.symbols)
-    for name, amount in (
-        ("limits.max_inventory_usd", config.limits.max_inventory_usd),
-        ("limits.max_total_notional", config.limits.max_total_notional),
-    ):
-        if amount is not None and not _is_whole(amount):
-            faults.append(f"{name}: {amount!r} is a {type(amount).__name__}; give usd(\"10000\"), or None for no limit")
-        elif amount is not None and 0 < amount < _LEAST:
-            faults.append(f"{name}: {to_text(amount)} is next to nothing; amounts are scaled, write usd(\"{amount}\")")
-        elif amount is not None and amount <= 0:
-            faults.append(f"{name}: must be above 0, or None for no limit")
-    edge = config.limits.edge_freeze_threshold_bps
-    if edge is not None and not _is_whole(edge):
-        faults.append(f"limits.edge_freeze_threshold_bps: {edge!r} is a {type(edge).__name__}; give bps(\"5\"), or None for no trigger")
-    elif edge is not None and 0 < abs(edge) < _LEAST:
-        faults.append(f"limits.edge_freeze_threshold_bps: {to_text(edge)} is next to nothing; it is scaled, write bps(\"{edge}\")")
-    if not _is_policy(config.sweep.foreign):
-        faults.append(f"sweep.foreign: {config.sweep.foreign!r} is no policy; give ForeignPolicy.CANCEL or ForeignPolicy.LEAVE")
-    return faults + _number_faults(config)
+    if not isinstance(session, str) or not is_session_tag(session):
+        faults.append(f"session: {shown(session)} is no tag; give 7 characters, a letter first, then lower-case letters and digits")
+    symbols = _names_faults("symbols", config.symbols, MAX_SYMBOLS, _is_symbol, "BTCUSDT", 1)
+    strategies = _names_faults("strategies", config.strategies, MAX_STRATEGIES, is_name, "mm")
+    known = None if symbols else dict.fromkeys(config.symbols)
+    faults += symbols + strategies
+    faults += _rules_faults(config.limits, config.rules, known, None if strategies else dict.fromkeys(config.strategies))
+    faults += _names_faults("restricted", config.restricted, MAX_SYMBOLS, _is_symbol, "BTCUSDT")
+    if isinstance(config.restricted, tuple) and known is not None:
+        faults += [
+            f"restricted: {symbol!r} is not among the symbols; name it there too"
+            for symbol in config.restricted if _is_symbol(symbol) and symbol not in known
+        ]  # fmt: skip
+    return faults + _part_faults(config) + _trigger_faults(config.triggers) + _field_faults(config, "", _FIELDS)
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+# --- names and limits -----------------------------------------------------------------------------------------------
 
 
-def _is_policy(value: object) -> bool:
-    # Its text would compare equal to it, and yet not be it.
-    return isinstance(value, ForeignPolicy)
-
-
-def _symbol_faults(symbols: object) -> list[str]:
-    if not isinstance(symbols, tuple):
-        return [f"symbols: {symbols!r} is a {type(symbols).__name__}; give a tuple, such as (\"BTCUSDT\",)"]
-    if not symbols:
-        return ["symbols: empty; name at least one, such as BTCUSDT"]
-    faults = [f"symbols: {symbol!r} is no text of 1 to 64 characters" for symbol in symbols if not _is_symbol(symbol)]
-    if not faults and len(dict.fromkeys(symbols)) != len(symbols):
-        faults.append("symbols: one is named twice")
+def _names_faults(path: str, names: object, most: int, fits: Callable[[object], bool], example: str, least: int = 0) -> list[str]:
+    if not isinstance(names, tuple):
+        return [f"{path}: {shown(names)} is a {type(names).__name__}; give a tuple, such as (\"{example}\",)"]
+    if not least <= len(names) <= most:
+        return [f"{path}: {len(names)} of them; name {least} to {most}, such as {example}"]
+    reserved = f", and neither \"{VENUE_SCOPE}\" nor \"{STRATEGY_SCOPE}...\"" if fits is _is_symbol else ""
+    faults = [f"{path}: {shown(name)} is no name; give printable text of 1 to 64 characters{reserved}" for name in names if not fits(name)]
+    if not faults and len(times := Counter(names)) != len(names):
+        faults += [f"{path}: {name!r} is named twice; name it once" for name, count in times.items() if count > 1]
     return faults
 
 
 def _is_symbol(symbol: object) -> bool:
-    return isinstance(symbol, str) and 0 < len(symbol) <= 64
+    """A text that is no other scope's name."""
+    return is_name(symbol) and symbol != VENUE_SCOPE and not symbol.startswith(STRATEGY_SCOPE)
 
 
-def _number_faults(config: Config) -> list[str]:
-    faults = []
-    for name, value, least in (
-        ("venue.batch", config.venue.batch, 0),
-        ("venue.place_expiry_ms", config.venue.place_expiry_ms, 0),
-        ("sweep.lease_wait_ms", config.sweep.lease_wait_ms, 0),
-        ("sweep.deadline_ms", config.sweep.deadline_ms, 1),
-        ("sweep.base_ms", config.sweep.base_ms, 1),
-        ("sweep.cap_ms", config.sweep.cap_ms, 1),
-        ("sweep.attempts", config.sweep.attempts, 1),
-        ("sweep.empty_snapshots", config.sweep.empty_snapshots, 1),
-        ("store.lease_ttl_ms", config.store.lease_ttl_ms, 1),
-        ("store.lease_renew_ms", config.store.lease_renew_ms, 1),
-        ("store.latch_poll_ms", config.store.latch_poll_ms, 1),
-        ("seed", config.seed, -MAX_NUMBER),
-        ("evidence_ms", config.evidence_ms, 1),
-        ("venue_lost_ms", config.venue_lost_ms, 1),
-    ):
-        if not _is_whole(value):
-            faults.append(f"{name}: {value!r} is a {type(value).__name__}; give a whole number")
-        elif value < least:
-            faults.append(f"{name}: {value} is below {least}")
-        elif value > (most := MAX_MS if name.endswith("_ms") else MAX_NUMBER):
-            faults.append(f"{name}: above {most}")
-    if not faults and config.store.lease_renew_ms >= config.store.lease_ttl_ms:
-        faults.append(
-            f"store.lease_renew_ms: {config.store.lease_renew_ms} is not below store.lease_ttl_ms, {config.store.lease_ttl_ms}; "
-            "a lease has to be renewed before it runs out"
-        )
+def _rules_faults(limits: object, rules: object, symbols: Container[str] | None, strategies: Container[str] | None) -> list[str]:
+    faults = rule_faults(LimitRule(limits), "limits", symbols, strategies)  # type: ignore[arg-type]  # whatever it is, it is looked at
+    if not isinstance(rules, tuple):
+        return [*faults, f"rules: {shown(rules)} is a {type(rules).__name__}; give a tuple of LimitRule"]
+    if len(rules) >= MAX_RULES:
+        return [*faults, f"rules: {len(rules)}; give at most {MAX_RULES - 1}, since every order looks at all of them"]
+    seen = {LimitRule(NO_LIMITS).conditions: "limits"}
+    for number, rule in enumerate(rules):
+        where = f"rules[{number}]"
+        found = rule_faults(rule, where, symbols, strategies)
+        if not found:
+            if says_nothing(rule.limits):
+                found.append(f"{where}.limits: there is no figure in it; give one, or leave the rule out")
+            if rule.conditions in seen:
+                found.append(f"{where}: {seen[rule.conditions]} is for {rule.label} too; give one rule all its figures")
+            seen[rule.conditions] = where
+        faults += found
     return faults
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+#: What each whole number must at least be; those in milliseconds are at most a year.
+_LEAST = {
+    "venue": {"batch": 0, "place_expiry_ms": 0},
+    "sweep": {"lease_wait_ms": 0, "deadline_ms": 1, "base_ms": 1, "cap_ms": 1, "attempts": 1, "empty_snapshots": 1},
+    "store": {"lease_ttl_ms": 1, "lease_renew_ms": 1, "latch_poll_ms": 1},
+}
+_FLAGS = {"venue": ("cancel_all", "conditional"), "sweep": (), "store": ("configured",)}
+_FIELDS = {"seed": -MAX_NUMBER, "evidence_ms": 1, "venue_lost_ms": 1}
+
+
+def _part_faults(config: Config) -> list[str]:
+    faults = []
+    for path, kind in (("venue", VenueTraits), ("sweep", SweepPolicy), ("store", StorePolicy)):
+        part: object = getattr(config, path)
+        if not isinstance(part, kind):
+            faults.append(f"{path}: {not_a(part, kind.__name__, '...')}")
+            continue
+        found = _field_faults(part, path + ".", _LEAST[path])
+        found += [f"{path}.{name}: {text}" for name in _FLAGS[path] for text in flag_faults(getattr(part, name))]
+        if isinstance(part, SweepPolicy) and type(part.foreign) is not ForeignPolicy:
+            # Its text would compare equal to it, and yet not be it.
+            found.append(f"sweep.foreign: {shown(part.foreign)} is no policy; give ForeignPolicy.CANCEL or ForeignPolicy.LEAVE")
+        if not found and isinstance(part, StorePolicy) and part.lease_renew_ms >= part.lease_ttl_ms:
+            found.append(
+                f"store.lease_renew_ms: {part.lease_renew_ms} is not below store.lease_ttl_ms, {part.lease_ttl_ms}; "
+                "give less, since a lease has to be renewed before it runs out"
+            )
+        faults += found
+    faults += [f"{name}: {text}" for name in ("two_persons", "attribution") for text in flag_faults(getattr(config, name))]
+    return faults + [f"day_roll_minute: {text}" for text in minute_faults(config.day_roll_minute)]
+
+
+def _field_faults(part: object, prefix: str, fields: dict[str, int]) -> list[str]:
+    faults = []
+    for name, least in fields.items():
+        value: object = getattr(part, name)
+        most = MAX_MS if name.endswith("_ms") else MAX_NUMBER
+        if not is_whole(value):
+            faults.append(f"{prefix}{name}: {shown(value)} is a {type(value).__name__}; give a whole number")
+        elif not least <= value <= most:
+            faults.append(f"{prefix}{name}: {shown(value)} is out of range; give {least} to {most}")
+    return faults
+
+
+def _trigger_faults(triggers: object) -> list[str]:
+    if not isinstance(triggers, Triggers):
+        return [f"triggers: {not_a(triggers, 'Triggers', '...')}"]
+    faults = []
+    if triggers.reject_storm is not None:
+        faults += [f"triggers.reject_storm: {text}" for text in rate_faults(triggers.reject_storm)]
+    if triggers.clock_jump_ms is not None:
+        faults += [f"triggers.clock_jump_ms: {text}" for text in time_faults(triggers.clock_jump_ms)]
+    faults += [f"triggers.breaker_open: {text}" for text in flag_faults(triggers.breaker_open)]
+    cool_downs: object = triggers.cool_downs
+    if not isinstance(cool_downs, tuple):
+        return [*faults, f"triggers.cool_downs: {shown(cool_downs)} is a {type(cool_downs).__name__}; give a tuple of CoolDown"]
+    seen: list[FreezeClass] = []
+    for number, cool in enumerate(cool_downs):
+        faults += _cool_down_faults(cool, f"triggers.cool_downs[{number}]", seen)
+    return faults
+
+
+def _cool_down_faults(cool: object, where: str, seen: list[FreezeClass]) -> list[str]:
+    if not isinstance(cool, CoolDown):
+        return [f"{where}: {not_a(cool, 'CoolDown', 'FreezeClass.NETWORK, 60_000, 600_000')}"]
+    faults = []
+    if type(cool.kind) is not FreezeClass or cool.kind not in TRANSIENT:
+        allowed = " or ".join(f"FreezeClass.{kind.name}" for kind in TRANSIENT)
+        faults.append(f"{where}.kind: {shown(cool.kind)} is no class of reasons that may pass by themselves; give {allowed}")
+    elif cool.kind in seen:
+        faults.append(f"{where}.kind: the class {cool.kind.value} has a cool-down already; give it one")
+    seen.append(cool.kind)
+    times = [f"{where}.{name}: {text}" for name in ("wait_ms", "cap_ms", "memory_ms") for text in time_faults(getattr(cool, name))]
+    if not times and cool.cap_ms < cool.wait_ms:
+        times.append(f"{where}.cap_ms: {cool.cap_ms} is below wait_ms, {cool.wait_ms}; give that or more")
+    return [*faults, *times, *(f"{where}.repeats: {text}" for text in count_faults(cool.repeats))]

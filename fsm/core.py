@@ -1,7 +1,8 @@
 """The whole state, as one value.
 
-Two temperatures: what every report touches (orders, books) lies in ``Core`` itself, what changes rarely (configuration,
-modes, sweep, store, start-up) in its ``Desk``, so that a fill rebuilds eight fields and not twenty.
+Three temperatures: what every report touches (orders, books, sums) lies in ``Core`` itself; what is measured over time (rates, feeds, the
+day's result), and only where a limit asks for it, in its ``Flow``; what changes rarely (configuration, limits, modes, sweep, store,
+start-up) in its ``Desk``. So a fill rebuilds a dozen fields and not forty.
 
 Orders are keyed by an int below 2^32, the record number of their submit; persistent maps with such keys iterate in the same
 order in every process. Working orders and finished ones lie in two maps: whoever walks the open orders pays for open orders only, and
@@ -9,18 +10,25 @@ a finished order is still known when a late report comes, as long as the session
 """
 
 from enum import StrEnum
+from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 from immutables import Map
 
-from ..effects import EffectId, Fence, Mode, Notional, Trigger
-from .config import Config
+from ..effects import Bps, EffectId, Fence, Mode, Notional, Trigger, Usd
+from .bucket import FULL, Bucket
+from .config import STRATEGY_SCOPE, VENUE_SCOPE, Config
 from .events import LatchRow, OrderRow
-from .exposure import Book
+from .exposure import FLAT, NO_TALLY, Book, Tally
+from .instrument import Instrument
+from .levels import Levels
+from .limits import LimitRule, Override, Rate
 from .order import Order
 
-#: The key of the account among the controls; a symbol's is its index + 1.
-ACCOUNT = 0
+#: The keys of scopes among the controls: a symbol's is its index + 1, a strategy's is -2 - its index.
+ACCOUNT, VENUE = 0, -1
+#: How many freezes the history holds; the log holds all.
+FREEZES_KEPT = 256
 
 
 @frozen
@@ -36,6 +44,8 @@ class PendingUnfreeze:
 class Control:
     """The mode of one scope and why. ``epoch`` is that of the freeze; ``verified`` says that a sweep proved the scope empty.
 
+    ``transient``: everything that froze it so far is of one class that may pass without a person; ``cool_down`` is the timer after which it
+    does. ``record`` is the number of the record that froze it.
     A scope that was frozen once keeps its control, so that the epoch of its last change is known.
     """
 
@@ -48,18 +58,30 @@ class Control:
     verified: bool
     published: bool
     unfreeze: PendingUnfreeze | None
+    cool_down: EffectId | None = None
+    transient: bool = False
+    record: int = 0
 
 
 @frozen
 class FreezeRecord:
-    """One trigger, as history keeps it; also those that found the scope frozen already."""
+    """One trigger, as history keeps it; also those that found the scope frozen already. ``metadata`` are named figures."""
 
     at_ns: int
     record: int
-    symbol: str
+    scope: str
     trigger: Trigger
     reason: str
     by: str
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class Repeats:
+    """How often a scope was frozen by one class of reasons, one freeze soon after the other."""
+
+    count: int
+    last_ns: int
 
 
 class SweepPhase(StrEnum):
@@ -151,11 +173,36 @@ class Stocktake:
 
 
 @frozen
+class Thresholds:
+    """The figures of the rules that the automatic triggers compare with, each by scope. Drawn from the rules whenever those change, so
+    that an event costs the same however many rules there are."""
+
+    edges: Map[int, Bps] = Map()
+    losses: Map[int, Usd] = Map()
+    drawdowns: Map[int, Usd] = Map()
+    feeds: Map[int, int] = Map()
+    executions: Map[int, Rate] = Map()
+
+
+@frozen
 class Desk:
-    """What changes rarely."""
+    """What changes rarely.
+
+    ``index`` and ``owners`` number symbols and strategies. ``rules`` are the limits that hold now, the account's first; ``overrides`` those
+    that replace them for a while. ``bands`` by symbol number; ``restricted`` symbols, and ``throttled`` owners of books, each by the record
+    that made them so. ``repeats`` by scope and class of reason. ``clock_ns`` is the last reading of the wall clock's offset.
+    ``breakers`` are the jobs whose circuit breaker is open, each by the record that said so, where that is a trigger.
+    """
 
     config: Config
     index: Map[str, int]
+    owners: Map[str, int]
+    rules: tuple[LimitRule, ...]
+    overrides: tuple[Override, ...]
+    instruments: Map[int, Instrument]
+    bands: Map[int, str]
+    restricted: Map[int, int]
+    throttled: Map[int, int]
     controls: Map[int, Control]
     epoch: int
     sweep: Sweep | None
@@ -166,21 +213,70 @@ class Desk:
     opened: bool
     stopping: bool
     freezes: tuple[FreezeRecord, ...]
+    repeats: Map[tuple[int, str], Repeats]
+    clock_ns: int | None
+    thresholds: Thresholds = Thresholds()
+    breakers: Map[str, int] = Map()
+
+
+@frozen
+class Feed:
+    """Market data of one scope: when it last came, and the timer that looks after it."""
+
+    last_ns: int
+    timer: EffectId | None
+
+
+@frozen
+class Day:
+    """The result of one scope at the beginning of the trading day, and its highest since, as far as a limit asked for it."""
+
+    base: Notional
+    peak: Notional
+
+
+@frozen
+class Flow:
+    """What is measured over time. ``messages``, ``rejects`` and, by owner, ``executions`` are buckets (``bucket.py``). ``intents``: the
+    last order of each fingerprint, by which a duplicate is found; ``intents_ns`` is when the old ones were dropped last. ``feeds`` and
+    ``days`` by scope; ``day_ends_ns`` is when the day rolls."""
+
+    messages: Bucket = FULL
+    rejects: Bucket = FULL
+    executions: Map[int, Bucket] = Map()
+    intents: Map[int, int] = Map()
+    feeds: Map[int, Feed] = Map()
+    days: Map[int, Day] = Map()
+    day_ends_ns: int = 0
+    intents_ns: int = 0
 
 
 @frozen
 class Core:
-    """The state. ``seq`` is the number of the last record, ``total`` the sum of the books' worst values, ``touched`` the keys of the
-    orders that the last step wrote (it serves the incremental digest and is no part of what the digest covers)."""
+    """The state. ``seq`` is the number of the last record. ``books`` have keys of owner and symbol; ``account`` sums the account's books,
+    ``teams`` those of each strategy, by owner.
+
+    Two fields are no part of what digest and snapshot cover: ``touched``, the keys of the orders that the last step wrote, and ``resting``,
+    the prices of our open orders by symbol and side (``resting_key``), a memo that is made from the orders when it is needed; None is not
+    made.
+    """
 
     seq: int
     now_ns: int
     orders: Map[int, Order]
     closed: Map[int, Order]
     books: Map[int, Book]
-    total: Notional
-    touched: tuple[int, ...]
+    account: Tally
+    teams: Map[int, Tally]
+    flow: Flow
     desk: Desk | None
+    resting: Map[int, Levels] | None = field(default=None, eq=False)
+    touched: tuple[int, ...] = ()
+
+    @property
+    def total(self) -> Notional:
+        """The account's worst-case exposure over all symbols."""
+        return self.account.worst
 
     def order(self, key: int) -> Order | None:
         """The order with this key, working or finished."""
@@ -188,15 +284,15 @@ class Core:
 
 
 #: Time begins at 1, so that "since when" is never 0, which says "not at all".
-EMPTY = Core(0, 1, Map(), Map(), Map(), Notional(0), (), None)
+EMPTY = Core(0, 1, Map(), Map(), Map(), NO_TALLY, Map(), Flow(), None)
 
 
-def effective_mode(desk: Desk, sym: int) -> Mode:
-    """The stricter of the account's mode and the symbol's."""
+def effective_mode(desk: Desk, sym: int, owner: int) -> Mode:
+    """The strictest of the modes of all scopes that an order of this symbol and owner lies in."""
     mode = _ACTIVE
     if not desk.controls:
         return mode
-    for scope in (ACCOUNT, sym + 1):
+    for scope in scopes_over(sym, owner):
         control = desk.controls.get(scope)
         if control is not None and _STRICTNESS[control.mode] > _STRICTNESS[mode]:
             mode = control.mode
@@ -207,9 +303,75 @@ _ACTIVE = Mode.ACTIVE
 _STRICTNESS = {Mode.ACTIVE: 0, Mode.REDUCE_ONLY: 1, Mode.FROZEN: 2, Mode.FREEZING: 3}
 
 
-def scope_symbol(desk: Desk, scope: int) -> str:
-    """The symbol of a scope key, empty for the account."""
-    return "" if scope == ACCOUNT else desk.config.symbols[scope - 1]
+def scopes_over(sym: int, owner: int) -> tuple[int, ...]:
+    """The keys of the scopes that an order lies in. Without a strategy of its own it lies in none's."""
+    return (ACCOUNT, VENUE, sym + 1, strategy_scope(owner)) if owner else (ACCOUNT, VENUE, sym + 1)
+
+
+def strategy_scope(owner: int) -> int:
+    """The key of a strategy's scope."""
+    return -1 - owner
+
+
+def scope_key(desk: Desk, scope: str) -> int | None:
+    """The key of a scope by its text; None for one that is not configured."""
+    if not scope:
+        return ACCOUNT
+    if scope == VENUE_SCOPE:
+        return VENUE
+    if scope.startswith(STRATEGY_SCOPE):
+        owner = desk.owners.get(scope[len(STRATEGY_SCOPE) :], 0)
+        return strategy_scope(owner) if owner else None
+    sym = desk.index.get(scope, -1)
+    return None if sym < 0 else sym + 1
+
+
+def scope_text(desk: Desk, key: int) -> str:
+    """The text of a scope by its key."""
+    if key > 0:
+        return desk.config.symbols[key - 1]
+    return "" if key == ACCOUNT else VENUE_SCOPE if key == VENUE else STRATEGY_SCOPE + desk.config.strategies[-2 - key]
+
+
+def scope_symbol(desk: Desk, key: int) -> str:
+    """The symbol that a scope is, by its key; empty for the others."""
+    return desk.config.symbols[key - 1] if key > 0 else ""
+
+
+def in_words(scope: str) -> str:
+    """A scope as a person calls it."""
+    return "the account" if not scope else f"the {VENUE_SCOPE}" if scope == VENUE_SCOPE else scope.replace(STRATEGY_SCOPE, "strategy ", 1)
+
+
+def resting_key(sym: int, sell: bool) -> int:
+    """The key of one symbol's side in ``Core.resting``."""
+    return 2 * sym + sell
+
+
+def open_in_scope(view: "Sums", scope: int) -> int:
+    """How many orders of ours have not ended in this scope."""
+    if scope in (ACCOUNT, VENUE):
+        return len(view.orders)
+    return view.books.get(scope - 1, FLAT).open_orders if scope > 0 else view.teams.get(-1 - scope, NO_TALLY).open_orders
+
+
+class Sums(Protocol):
+    """What a whole state and a step's working copy have in common."""
+
+    @property
+    def orders(self) -> Map[int, Order]:
+        """Working orders by key."""
+        ...
+
+    @property
+    def books(self) -> Map[int, Book]:
+        """Books by owner and symbol."""
+        ...
+
+    @property
+    def teams(self) -> Map[int, Tally]:
+        """Each strategy's sums."""
+        ...
 
 
 def frozen_scopes(desk: Desk) -> list[int]:

@@ -8,21 +8,23 @@ small and hashed as a whole.
     sum                 = of all H over the maps ``orders`` and ``closed``, modulo 2^256
     digest              = SHA-256 over the canonical encoding of the other fields, then the sum as 64 hexadecimal digits
 
-``touched`` is left out: it says what the last step did, not what the state is. A sum of hashes detects accidents and bugs. It does
-not have to resist an attacker: who could choose orders for a collision could as well write another log, and what protects the log is its
-chain of hashes.
+``touched`` is left out: it says what the last step did, not what the state is; ``resting`` is a memo. A sum of hashes detects accidents
+and bugs. It does not have to resist an attacker: who could choose orders for a collision could as well write another log, and what
+protects the log is its chain of hashes.
 """
 
 import hashlib
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final, Protocol, get_args, get_type_hints
 
 from immutables import Map
 
-from .codec import Coder
+from .codec import NOT_STATE, Coder
 
 _MAPS: Final = ("orders", "closed")
 _MODULUS: Final = 2**256
+_LEFT_OUT: Final = MappingProxyType({"orders": Map(), "closed": Map(), **NOT_STATE})
 
 
 class State(Protocol):
@@ -48,7 +50,7 @@ class State(Protocol):
 def _coders(kind: type) -> tuple[dict[str, Coder[Any]], Coder[Any]]:
     """The coders of the values of both maps, and of everything else."""
     hints = get_type_hints(kind)
-    rest: Coder[Any] = Coder(kind, left_out={"orders": Map(), "closed": Map(), "touched": ()})
+    rest: Coder[Any] = Coder(kind, left_out={name: value for name, value in _LEFT_OUT.items() if name in hints})
     return {name: Coder(get_args(hints[name])[1]) for name in _MAPS}, rest
 
 

@@ -1,11 +1,13 @@
 """What the core is told. An event is a fact that somebody reports: a person, the venue, a store, a clock.
 
 Every event carries ``at_ns``, UTC nanoseconds of the runner's clock when the fact was received; the core itself has no clock.
-Five families, by who speaks:
+Six families, by who speaks:
 
 =========== ============================================================================================
-commands    SubmitOrder, CancelOrder, ReplaceOrder, Freeze, Unfreeze, SetReduceOnly, Stopping
-health      EdgeUpdate, MarkPrice, VenueLink
+commands    SubmitOrder, CancelOrder, ReplaceOrder, Stopping; of operators: Freeze, Unfreeze, SetReduceOnly,
+            ChangeLimits, OverrideLimits, VerifyOverride, EndOverride, Restrict, Reenable, OperatorRefused
+market      InstrumentDefined, MarkPrice, EdgeUpdate, VolatilityBand, Heartbeat
+health      VenueLink, ClockReading, BreakerChanged
 evidence    reports of the venue about one order, named after FIX 150 (ExecType)
 answers     what came of an effect: Outcome for requests, OrderQueried, OpenOrders and Positions for
             questions, LeaseAnswer and LatchAnswer for the store, TimerFired for timers
@@ -27,6 +29,8 @@ from attrs import frozen
 
 from ..effects import Bps, EffectId, Fence, OrdType, Price, Purpose, Qty, Side, TimeInForce, Trigger, Usd
 from .config import Config
+from .instrument import Instrument
+from .limits import LimitRule, Limits
 
 
 class OutcomeKind(StrEnum):
@@ -83,7 +87,10 @@ DUPLICATE_CLIENT_ID = "duplicate_client_id"
 
 @frozen
 class SubmitOrder:
-    """Ask to place an order. ``price`` is needed for limit kinds, ``stop_price`` for stop kinds; else None."""
+    """Ask to place an order. ``price`` is needed for limit kinds, ``stop_price`` for stop kinds; else None.
+
+    ``strategy``, ``trader`` and ``client`` say on whose behalf. With ``explain`` a denial names every check that failed.
+    """
 
     at_ns: int
     symbol: str
@@ -96,6 +103,9 @@ class SubmitOrder:
     post_only: bool = False
     reduce_only: bool = False
     strategy: str = ""
+    trader: str = ""
+    client: str = ""
+    explain: bool = False
 
 
 @frozen
@@ -114,17 +124,22 @@ class ReplaceOrder:
     order: int
     qty: Qty
     price: Price | None
+    explain: bool = False
 
 
 @frozen
 class Freeze:
-    """Freeze a scope, ``symbol`` or the account when it is empty. Freezing twice is recorded and changes nothing."""
+    """Freeze a scope (see ``effects/vocabulary.py``). Freezing twice is recorded and changes nothing.
+
+    ``metadata`` are named facts for whoever looks into it later.
+    """
 
     at_ns: int
-    symbol: str
+    scope: str
     trigger: Trigger
     reason: str
     by: str
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @frozen
@@ -132,7 +147,7 @@ class Unfreeze:
     """Lift the freeze of a scope. Needs who and why, and a verified sweep unless ``force``."""
 
     at_ns: int
-    symbol: str
+    scope: str
     by: str
     why: str
     force: bool = False
@@ -143,7 +158,7 @@ class SetReduceOnly:
     """Allow a scope only orders that reduce its position, or end that state. Working orders stay."""
 
     at_ns: int
-    symbol: str
+    scope: str
     on: bool
     by: str
     why: str
@@ -158,12 +173,117 @@ class Stopping:
     by: str
 
 
-# --- market and health ----------------------------------------------------------------------------------------------
+@frozen
+class ChangeLimits:
+    """Put these figures in place of those of the rule with the same conditions; without any figure, take the rule away.
+
+    The conditions are those of :class:`~haltcore.fsm.limits.LimitRule`; none of them is the account's own rule.
+    """
+
+    at_ns: int
+    rule: LimitRule
+    by: str
+    why: str
+
+
+@frozen
+class OverrideLimits:
+    """Let figures hold instead of all others for ``for_ms``, for orders of this symbol and strategy (empty: any).
+
+    Where the configuration demands a second person, it has no force until ``VerifyOverride`` of another one.
+    """
+
+    at_ns: int
+    symbol: str
+    strategy: str
+    limits: Limits
+    for_ms: int
+    by: str
+    why: str
+
+
+@frozen
+class VerifyOverride:
+    """A second person agrees to an override, named by the record that asked for it."""
+
+    at_ns: int
+    override: int
+    by: str
+
+
+@frozen
+class EndOverride:
+    """An override, verified or not, ends before its time."""
+
+    at_ns: int
+    override: int
+    by: str
+    why: str
+
+
+@frozen
+class Restrict:
+    """Put a symbol on the restricted list, or take it off: there only orders that reduce the position are allowed."""
+
+    at_ns: int
+    symbol: str
+    on: bool
+    by: str
+    why: str
+
+
+@frozen
+class Reenable:
+    """Let a strategy (empty: the account) trade again that the execution throttle has switched off."""
+
+    at_ns: int
+    strategy: str
+    by: str
+    why: str
+
+
+@frozen
+class OperatorRefused:
+    """Somebody asked for an operator command in a way that never became one: no token, unknown word, wrong value. Changes nothing."""
+
+    at_ns: int
+    command: str
+    by: str
+    reason: str
+
+
+# --- market ---------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class InstrumentDefined:
+    """The venue's terms for a symbol. May come again while orders are open; the contract cannot change once the symbol was traded."""
+
+    at_ns: int
+    symbol: str
+    instrument: Instrument
+
+
+@frozen
+class VolatilityBand:
+    """The market of a symbol (empty: of all) is in this band now; limits may depend on it. Empty is no band."""
+
+    at_ns: int
+    symbol: str
+    band: str
+
+
+@frozen
+class Heartbeat:
+    """Market data flows: that of a symbol, or (empty) the account's feed as a whole. Mark prices and edges count as one too."""
+
+    at_ns: int
+    symbol: str
 
 
 @frozen
 class EdgeUpdate:
-    """The strategy's net edge in one symbol. Below the configured threshold the account freezes."""
+    """The net edge of a strategy in one symbol, or (empty) over all. Below a configured threshold the scope freezes."""
 
     at_ns: int
     symbol: str
@@ -177,6 +297,27 @@ class MarkPrice:
     at_ns: int
     symbol: str
     price: Price
+
+
+# --- health ---------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class ClockReading:
+    """How far the wall clock is ahead of the runner's own, which is anchored once and steady. A step of it is a clock jump."""
+
+    at_ns: int
+    offset_ns: int
+
+
+@frozen
+class BreakerChanged:
+    """The circuit breaker of a kind of job has opened, or is open no longer."""
+
+    at_ns: int
+    job: str
+    open: bool
+    reason: str
 
 
 @frozen
@@ -451,7 +592,7 @@ class LatchKind(StrEnum):
 class LatchRow:
     """One frozen scope in the store. ``epoch`` grows with every setting."""
 
-    symbol: str
+    scope: str
     epoch: int
     trigger: Trigger
     reason: str
@@ -519,10 +660,22 @@ Event: TypeAlias = (
     | Freeze
     | Unfreeze
     | SetReduceOnly
+    | ChangeLimits
+    | OverrideLimits
+    | VerifyOverride
+    | EndOverride
+    | Restrict
+    | Reenable
+    | OperatorRefused
     | Stopping
-    | EdgeUpdate
+    | InstrumentDefined
     | MarkPrice
+    | EdgeUpdate
+    | VolatilityBand
+    | Heartbeat
     | VenueLink
+    | ClockReading
+    | BreakerChanged
     | Evidence
     | Outcome
     | OrderQueried

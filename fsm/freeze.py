@@ -2,7 +2,8 @@
 
 Theory
 ------
-A scope is the account or one symbol. Each has a mode:
+A scope is the account, the venue, one symbol or one strategy; an order lies in several. Each scope has a mode of its own, and for an order
+the strictest counts. Account and venue cover the same orders here, but are two switches: each is lifted by itself.
 
 =========== ========================================= ======================================================
 mode        may place                                 leaves it by
@@ -17,28 +18,44 @@ The mode is checked in the same step that would place, so there is no task to ki
 effect exists. What was decided before and is still on its way inside this process is stopped at the last moment by
 :func:`may_send`, which the venue adapter asks before bytes leave.
 
-A freeze only ever adds: a second trigger is recorded and changes nothing, and of several sources the one that says frozen
-wins. Leaving needs a person and a reason, a proven sweep or the word *force*, and the store's consent where one is configured.
+A freeze only ever adds: a second trigger is recorded and changes nothing, and of several sources the one that says frozen wins. Leaving
+needs a person and a reason, a proven sweep or the word *force*, and the store's consent where one is configured. What may pass without
+a person, if anything, stands in ``cool_down.py``; a second trigger of another class ends that.
 The *epoch* grows with every freeze and unfreeze; effects carry it, so that what was decided before is told from what comes after.
 """
 
 import attrs
 
-from ..effects import CancelAll, ClearFreeze, Effect, Mode, ModeChanged, Place, PublishFreeze, Replace, Severity, Trigger, to_text
-from . import sweep
-from .core import ACCOUNT, Control, Core, Desk, FreezeRecord, PendingUnfreeze, effective_mode, frozen_scopes, scope_symbol
-from .events import EdgeUpdate, Freeze, LatchAnswer, LatchKind, SetReduceOnly, Unfreeze
+from ..effects import CancelAll, ClearFreeze, Effect, EffectId, Mode, ModeChanged, Place, PublishFreeze, Replace, Severity, Trigger
+from . import cool_down, sweep
+from .core import (
+    FREEZES_KEPT,
+    Control,
+    Core,
+    Desk,
+    FreezeRecord,
+    PendingUnfreeze,
+    effective_mode,
+    frozen_scopes,
+    in_words,
+    open_in_scope,
+    scope_key,
+    scope_symbol,
+    scope_text,
+    scopes_over,
+)
+from .events import Freeze, LatchAnswer, LatchKind, SetReduceOnly, Unfreeze
+from .order import Order
+from .triggers import CLASS_OF
 from .turn import Turn
 
 _ACTIVE = Control(Mode.ACTIVE, 0, Trigger.MANUAL, "", "", 0, False, True, None)
-
-
-def scope_of(desk: Desk, symbol: str) -> int | None:
-    """The key of a scope by its symbol, empty for the account; None for a symbol that is not configured."""
-    if not symbol:
-        return ACCOUNT
-    sym = desk.index.get(symbol, -1)
-    return None if sym < 0 else sym + 1
+_FROZEN = (Mode.FREEZING, Mode.FROZEN)
+_MYSELF = "haltcore"
+#: The codes of requests that never left: those of :func:`may_send`, and those of the runner's own last check.
+HELD_BACK = (
+    "not_started", "superseded", "frozen_at_send", "stale_epoch", "freeze_over", "stopped", "stopping", "journal_failed", "overloaded",
+)  # fmt: skip
 
 
 def put_control(turn: Turn, scope: int, control: Control) -> None:
@@ -49,74 +66,99 @@ def put_control(turn: Turn, scope: int, control: Control) -> None:
 # --- in -------------------------------------------------------------------------------------------------------------
 
 
-def freeze(turn: Turn, scope: int, trigger: Trigger, reason: str, by: str) -> None:
-    """Freeze a scope and begin to prove it empty. Frozen already: the trigger is recorded, nothing else."""
-    desk, symbol = turn.desk, scope_symbol(turn.desk, scope)
-    record = FreezeRecord(turn.now_ns, turn.n, symbol, trigger, reason, by)
-    turn.desk = desk = attrs.evolve(desk, freezes=(*desk.freezes, record))
+def trip(turn: Turn, scope: int, trigger: Trigger, reason: str, metadata: tuple[tuple[str, str], ...]) -> None:
+    """Freeze by what the core has seen itself. Its conditions last: while the scope is frozen each trigger is recorded once. An unfreeze
+    that waits for the store is beaten by the same condition again."""
+    control = turn.desk.controls.get(scope, _ACTIVE)
+    if control.mode not in _FROZEN or control.unfreeze is not None or trigger not in _said(turn.desk, scope):
+        freeze(turn, scope, trigger, reason, _MYSELF, metadata, automatic=True)
+
+
+def _said(desk: Desk, scope: int) -> list[Trigger]:
+    """The triggers recorded since the scope was frozen, as far as the history reaches."""
+    text, since = scope_text(desk, scope), desk.controls[scope].record
+    return [record.trigger for record in desk.freezes if record.record >= since and record.scope == text]
+
+
+def freeze(
+    turn: Turn,
+    scope: int,
+    trigger: Trigger,
+    reason: str,
+    by: str = _MYSELF,
+    metadata: tuple[tuple[str, str], ...] = (),
+    automatic: bool = False,
+) -> None:
+    """Freeze a scope and begin to prove it empty. Frozen already: the trigger is recorded, nothing else. ``automatic``: it may pass
+    without a person, as far as its class may."""
+    desk, text = turn.desk, scope_text(turn.desk, scope)
+    record = FreezeRecord(turn.now_ns, turn.n, text, trigger, reason, by, metadata)
+    turn.desk = desk = attrs.evolve(desk, freezes=(*desk.freezes, record)[-FREEZES_KEPT:])
     turn.metric("freeze_triggered_total", 1, trigger.value)
     control = desk.controls.get(scope, _ACTIVE)
     local = desk.config.store.configured and trigger is not Trigger.PEER
-    if control.mode in (Mode.FREEZING, Mode.FROZEN):
-        _freeze_again(turn, scope, control, local)
+    if control.mode in _FROZEN:
+        same = automatic and CLASS_OF[trigger] is CLASS_OF[control.trigger]
+        _freeze_again(turn, scope, control, local, control.transient and same)
         return
     epoch = desk.epoch + 1
     turn.desk = attrs.evolve(desk, epoch=epoch)
     put_control(
-        turn, scope, Control(Mode.FREEZING, epoch, trigger, reason, by, turn.now_ns, False, not local, None)
+        turn, scope, Control(Mode.FREEZING, epoch, trigger, reason, by, turn.now_ns, False, not local, None, record=turn.n)
     )
-    turn.emit(ModeChanged, symbol, Mode.FREEZING, epoch, trigger, reason, by)
-    sweep.begin(turn)
+    turn.emit(ModeChanged, text, Mode.FREEZING, epoch, trigger, reason, by)
+    if sweep.covered(turn.desk, scope):
+        sweep.extend(turn)
+    else:
+        sweep.begin(turn)
     if local:
-        turn.emit(PublishFreeze, symbol, trigger, reason, by)
+        turn.emit(PublishFreeze, text, trigger, reason, by)
     turn.metric("mm_freeze_active", 1)
     turn.metric("mm_freeze_epoch", epoch)
-    turn.alert(Severity.CRITICAL, "frozen", f"{symbol or 'the account'} is frozen ({trigger.value}): {reason}", 0, symbol)
+    turn.alert(Severity.CRITICAL, "frozen", f"{in_words(text)} is frozen ({trigger.value}): {reason}", 0, scope_symbol(desk, scope))
+    if automatic and control.mode is Mode.ACTIVE:
+        cool_down.count(turn, scope)
 
 
-def _freeze_again(turn: Turn, scope: int, control: Control, local: bool) -> None:
-    """Who says freeze now knows nothing of an unfreeze that waits for the store, and wins: its answer is no longer waited for."""
+def _freeze_again(turn: Turn, scope: int, control: Control, local: bool, transient: bool) -> None:
+    """Who says freeze now knows nothing of an unfreeze that waits for the store, and wins: its answer is no longer waited for. Only what
+    is of the same class and came by itself leaves the freeze one that may pass without a person."""
     if control.unfreeze is not None:
         put_control(turn, scope, attrs.evolve(control, unfreeze=None, published=not local))
         if local:
-            turn.emit(PublishFreeze, scope_symbol(turn.desk, scope), control.trigger, control.reason, control.by)
+            turn.emit(PublishFreeze, scope_text(turn.desk, scope), control.trigger, control.reason, control.by)
+    if control.transient and not transient:
+        keep(turn, scope)
+    elif control.unfreeze is not None and control.cool_down is None:
+        cool_down.start(turn, scope)
     sweep.extend(turn)
+
+
+def keep(turn: Turn, scope: int) -> None:
+    """The freeze is a person's to lift from now on."""
+    put_control(turn, scope, attrs.evolve(turn.desk.controls[scope], transient=False, cool_down=None))
 
 
 def on_freeze(turn: Turn, event: Freeze) -> None:
     """A person, or a part of the runner, says freeze."""
-    scope = scope_of(turn.desk, event.symbol)
+    scope = scope_key(turn.desk, event.scope)
     if scope is None:
-        turn.reject("unknown_symbol", f"{event.symbol!r} is not configured; freeze the account with an empty symbol")
+        turn.reject("unknown_scope", f"{event.scope!r} is not configured; freeze the account with an empty scope")
         return
-    freeze(turn, scope, event.trigger, event.reason, event.by)
-
-
-def on_edge(turn: Turn, event: EdgeUpdate) -> None:
-    """The edge trigger. It is a level, not a pulse: while the account is frozen, further low readings say nothing new."""
-    if event.symbol not in turn.desk.index:
-        turn.reject("unknown_symbol", f"{event.symbol!r} is not configured")
-        return
-    threshold = turn.desk.config.limits.edge_freeze_threshold_bps
-    control = turn.desk.controls.get(ACCOUNT, _ACTIVE)
-    frozen = control.mode in (Mode.FREEZING, Mode.FROZEN) and control.unfreeze is None
-    if threshold is None or event.edge_bps >= threshold or frozen:
-        return
-    reason = f"edge {to_text(event.edge_bps)} bps in {event.symbol} is below {to_text(threshold)} bps"
-    freeze(turn, ACCOUNT, Trigger.EDGE_COLLAPSE, reason, "haltcore")
+    freeze(turn, scope, event.trigger, event.reason, event.by, event.metadata)
 
 
 def recheck(turn: Turn) -> None:
     """A frozen scope in which an order is open again (a busted trade, say) is no longer proven empty: sweep it again."""
-    _unproven(turn, [scope for scope in _proven(turn) if sweep.open_in_scope(turn, scope)])
+    _unproven(turn, [scope for scope in _proven(turn) if open_in_scope(turn, scope)])
 
 
-def unprove(turn: Turn, symbol: str) -> None:
+def unprove(turn: Turn, symbol: str, owner: int) -> None:
     """Something of ours may be open that our account does not show. Where the symbol is frozen, only lists asked for from now on count."""
-    scopes = [scope for scope in _proven(turn) if scope_symbol(turn.desk, scope) in ("", symbol)]
+    scopes = [scope for scope in _proven(turn) if scope in scopes_over(turn.desk.index.get(symbol, -1), owner)]
     if scopes:
         _unproven(turn, scopes)
-    elif sweep.covers(turn.desk, symbol):
+    elif sweep.covers(turn.desk, symbol, owner):
         sweep.look_again(turn)
 
 
@@ -130,9 +172,10 @@ def _unproven(turn: Turn, scopes: list[int]) -> None:
     for scope in scopes:
         control = turn.desk.controls[scope]
         published = control.published and control.unfreeze is None
-        put_control(turn, scope, attrs.evolve(control, mode=Mode.FREEZING, verified=False, published=published, unfreeze=None))
-        symbol = scope_symbol(turn.desk, scope)
-        turn.emit(ModeChanged, symbol, Mode.FREEZING, control.epoch, control.trigger, "an order is open again", "haltcore")
+        unproven = attrs.evolve(control, mode=Mode.FREEZING, verified=False, published=published, unfreeze=None, cool_down=None)
+        put_control(turn, scope, unproven)
+        text, why = scope_text(turn.desk, scope), "an order is open again"
+        turn.emit(ModeChanged, text, Mode.FREEZING, control.epoch, control.trigger, why, _MYSELF)
     if scopes:
         sweep.begin(turn)
 
@@ -142,28 +185,45 @@ def _unproven(turn: Turn, scopes: list[int]) -> None:
 
 def on_unfreeze(turn: Turn, event: Unfreeze) -> None:
     """A person lifts a freeze. With a store, its latch must be cleared first; the mode changes on its answer."""
-    scope = scope_of(turn.desk, event.symbol)
+    scope = scope_key(turn.desk, event.scope)
     refusal = _unfreeze_refusal(turn.desk, scope, event)
     if refusal is not None:
         turn.reject(*refusal)
         return
     assert scope is not None
-    control = turn.desk.controls[scope]
-    row = next((row for row in turn.desk.store.latch if row.symbol == event.symbol), None)
+    _unfreeze(turn, scope, event.by, event.why)
+
+
+def on_cool_down(turn: Turn, effect: EffectId, key: int) -> None:
+    """The wait is over: lift the freeze, or wait as long again for what still speaks against it."""
+    scope = cool_down.timer_scope(key)
+    control = turn.desk.controls.get(scope, _ACTIVE)
+    if control.cool_down != effect:
+        return
+    put_control(turn, scope, attrs.evolve(control, cool_down=None))
+    if cool_down.hindered(turn, scope):
+        cool_down.start(turn, scope)
+    else:
+        _unfreeze(turn, scope, _MYSELF, cool_down.why(turn, scope))
+
+
+def _unfreeze(turn: Turn, scope: int, by: str, why: str) -> None:
+    text, control = scope_text(turn.desk, scope), turn.desk.controls[scope]
+    row = next((row for row in turn.desk.store.latch if row.scope == text), None)
     if not turn.desk.config.store.configured or (row is None and turn.desk.store.ok and control.published):
-        lift(turn, scope, event.by, event.why)
+        lift(turn, scope, by, why)
         return
     latch_epoch = row.epoch if row is not None else 0
-    effect = turn.emit(ClearFreeze, event.symbol, latch_epoch, event.by, event.why)
-    put_control(turn, scope, attrs.evolve(control, unfreeze=PendingUnfreeze(effect, event.by, event.why)))
+    effect = turn.emit(ClearFreeze, text, latch_epoch, by, why)
+    put_control(turn, scope, attrs.evolve(control, unfreeze=PendingUnfreeze(effect, by, why)))
 
 
 def _unfreeze_refusal(desk: Desk, scope: int | None, event: Unfreeze) -> tuple[str, str] | None:
     if scope is None:
-        return "unknown_symbol", f"{event.symbol!r} is not configured"
+        return "unknown_scope", f"{event.scope!r} is not configured"
     control = desk.controls.get(scope, _ACTIVE)
-    if control.mode not in (Mode.FREEZING, Mode.FROZEN):
-        return "not_frozen", f"{event.symbol or 'the account'} is {control.mode.value}"
+    if control.mode not in _FROZEN:
+        return "not_frozen", f"{in_words(event.scope)} is {control.mode.value}"
     if not event.by.strip() or not event.why.strip():
         return "who_and_why", "an unfreeze names who lifts it and why"
     if control.mode is Mode.FREEZING and not event.force:
@@ -189,19 +249,24 @@ def on_cleared(turn: Turn, event: LatchAnswer) -> bool:
             lift(turn, scope, pending.by, pending.why)
         else:
             turn.reject("unfreeze_" + event.kind.value, "the store did not clear the latch; the scope stays frozen")
+            if event.kind is LatchKind.STALE:
+                # Somebody else has said freeze since.
+                keep(turn, scope)
+            elif control.cool_down is None:
+                cool_down.start(turn, scope)
         return True
     return False
 
 
 def lift(turn: Turn, scope: int, by: str, why: str) -> None:
     """The scope is active again, under a new epoch."""
+    cool_down.ended(turn, scope)
     desk = turn.desk
     control = desk.controls[scope]
     epoch = desk.epoch + 1
-    symbol = scope_symbol(desk, scope)
     active = Control(Mode.ACTIVE, epoch, control.trigger, why, by, turn.now_ns, False, True, None)
     turn.desk = attrs.evolve(desk, epoch=epoch, controls=desk.controls.set(scope, active))
-    turn.emit(ModeChanged, symbol, Mode.ACTIVE, epoch, control.trigger, why, by)
+    turn.emit(ModeChanged, scope_text(desk, scope), Mode.ACTIVE, epoch, control.trigger, why, by)
     turn.metric("mm_freeze_active", 1 if frozen_scopes(turn.desk) else 0)
     turn.metric("mm_freeze_epoch", epoch)
     sweep.narrow(turn)
@@ -209,15 +274,15 @@ def lift(turn: Turn, scope: int, by: str, why: str) -> None:
 
 def on_reduce_only(turn: Turn, event: SetReduceOnly) -> None:
     """Between ACTIVE and REDUCE_ONLY; a frozen scope stays frozen."""
-    scope = scope_of(turn.desk, event.symbol)
+    scope = scope_key(turn.desk, event.scope)
     if scope is None:
-        turn.reject("unknown_symbol", f"{event.symbol!r} is not configured")
+        turn.reject("unknown_scope", f"{event.scope!r} is not configured")
         return
     control = turn.desk.controls.get(scope, _ACTIVE)
     wanted = Mode.REDUCE_ONLY if event.on else Mode.ACTIVE
     if not event.by.strip() or not event.why.strip():
         turn.reject("who_and_why", "a change of mode names who makes it and why")
-    elif control.mode in (Mode.FREEZING, Mode.FROZEN):
+    elif control.mode in _FROZEN:
         turn.reject("frozen", "the scope is frozen; unfreeze it first")
     elif control.mode is wanted:
         turn.reject("no_change", f"the scope is {wanted.value} already")
@@ -225,7 +290,7 @@ def on_reduce_only(turn: Turn, event: SetReduceOnly) -> None:
         epoch = turn.desk.epoch + 1
         turn.desk = attrs.evolve(turn.desk, epoch=epoch)
         put_control(turn, scope, Control(wanted, epoch, Trigger.MANUAL, event.why, event.by, turn.now_ns, False, True, None))
-        turn.emit(ModeChanged, event.symbol, wanted, epoch, Trigger.MANUAL, event.why, event.by)
+        turn.emit(ModeChanged, event.scope, wanted, epoch, Trigger.MANUAL, event.why, event.by)
 
 
 # --- the last moment ------------------------------------------------------------------------------------------------
@@ -242,28 +307,27 @@ def may_send(core: Core, effect: Effect) -> str:
     if desk is None:
         return "not_started"
     if isinstance(effect, (Place, Replace)):
-        mode = effective_mode(desk, desk.index.get(effect.symbol, -1))
-        if mode in (Mode.FREEZING, Mode.FROZEN):
+        order = core.orders.get(effect.order)
+        if order is None:
+            return "superseded"
+        s = order.spec
+        if effective_mode(desk, s.sym, s.owner) in _FROZEN:
             return "frozen_at_send"
-        if effect.epoch < _epoch_floor(desk, effect.symbol):
+        if effect.epoch < _epoch_floor(desk, s.sym, s.owner):
             return "stale_epoch"
-        return "" if _still_wanted(core, effect) else "superseded"
+        return "" if _still_wanted(order, effect) else "superseded"
     if isinstance(effect, CancelAll):
-        mode = effective_mode(desk, desk.index.get(effect.symbol, -1))
-        return "" if mode in (Mode.FREEZING, Mode.FROZEN) else "freeze_over"
+        mode = effective_mode(desk, desk.index.get(effect.symbol, -1), 0)
+        return "" if mode in _FROZEN else "freeze_over"
     return ""
 
 
-def _still_wanted(core: Core, effect: Place | Replace) -> bool:
+def _still_wanted(order: Order, effect: Place | Replace) -> bool:
     """Whether the order waits for this very request. One that was given up meanwhile, after a time-out say, must not leave any more."""
-    order = core.orders.get(effect.order)
-    if order is None:
-        return False
     pending = order.requests.place if isinstance(effect, Place) else order.requests.replace and order.requests.replace.effect
     return pending == effect.id
 
 
-def _epoch_floor(desk: Desk, symbol: str) -> int:
-    """The epoch of the last change of mode that concerns the symbol."""
-    scopes = (ACCOUNT, desk.index.get(symbol, -1) + 1)
-    return max(desk.controls[scope].epoch if scope in desk.controls else 0 for scope in scopes)
+def _epoch_floor(desk: Desk, sym: int, owner: int) -> int:
+    """The epoch of the last change of mode that concerns the order."""
+    return max(desk.controls[scope].epoch if scope in desk.controls else 0 for scope in scopes_over(sym, owner))

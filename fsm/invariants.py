@@ -10,14 +10,16 @@ One list, used by the tests, the search, the simulation, replay and production a
 SAFE-4 and SAFE-10 hold over a whole run: a client id is derived from its record's number, so that one place per id follows from one place
 per record, which the edge predicate checks; and equal logs give equal bytes is what replay compares. SAFE-7, 8, 9 belong to
 machines that are not here yet.
+
+Those of exposure and limits stand in ``invariants_risk.py``.
 """
 
 from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from ..effects import Effect, Mode, ModeChanged, Notional, Place, Qty, Replace, client_order_id
-from .core import ACCOUNT, Core, SweepPhase, effective_mode
+from ..effects import Effect, Mode, ModeChanged, Place, Qty, Replace, client_order_id
+from .core import Core, SweepPhase, effective_mode, open_in_scope, scope_key
 from .events import (
     Event,
     FetchFailed,
@@ -34,7 +36,14 @@ from .events import (
     TradeCorrected,
     Verb,
 )
-from .exposure import FLAT, from_scratch, worst_value
+from .invariants_risk import (
+    exposure_is_complete,
+    exposure_moves_with_orders,
+    lifted_by_a_person,
+    limits_change_by_name,
+    limits_hold,
+    only_reducing,
+)
 from .order import is_done
 
 Edge = Callable[[Core, Event, Core, Sequence[Effect]], str]
@@ -54,9 +63,13 @@ class Invariant:
 def _no_place_when_frozen(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
     for effect in effects:
         if isinstance(effect, (Place, Replace)):
+            order = after.order(effect.order)
+            if order is None:
+                return f"{type(effect).__name__} of order {effect.order}, which is not known"
+            spec = order.spec
             for core in (before, after):
                 desk = core.desk
-                if desk is None or effective_mode(desk, desk.index.get(effect.symbol, -1)) in (Mode.FREEZING, Mode.FROZEN):
+                if desk is None or effective_mode(desk, spec.sym, spec.owner) in (Mode.FREEZING, Mode.FROZEN):
                     return f"{type(effect).__name__} of order {effect.order} while {effect.symbol} is frozen"
     return ""
 
@@ -114,45 +127,6 @@ def _one_place_per_id(before: Core, event: Event, after: Core, effects: Sequence
     return ""
 
 
-def _exposure_moves_with_orders(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
-    """The books' open quantities changed by exactly what the touched orders' did."""
-    delta: dict[int, int] = {}
-    for key in dict.fromkeys(after.touched):
-        old, new = before.order(key), after.order(key)
-        if new is None:
-            return f"order {key} vanished"
-        grown = new.leaves_qty - (old.leaves_qty if old is not None else 0)
-        delta[new.spec.sym] = delta.get(new.spec.sym, 0) + grown
-    for sym, grown in delta.items():
-        old_book, new_book = before.books.get(sym, FLAT), after.books.get(sym, FLAT)
-        moved = new_book.buy_qty + new_book.sell_qty - old_book.buy_qty - old_book.sell_qty
-        if moved != grown:
-            return f"open quantity of symbol {sym} moved by {moved}, its orders by {grown}"
-    return ""
-
-
-def _exposure_is_complete(core: Core) -> str:
-    """Recomputed over all orders: sums, counts, total; and every order lies in the map it belongs to."""
-    total = Notional(0)
-    by_sym: dict[int, list[int]] = {}
-    for key, order in core.orders.items():
-        if is_done(order):
-            return f"order {key} is done and still among the working ones"
-        by_sym.setdefault(order.spec.sym, []).append(key)
-    for key, order in core.closed.items():
-        if not is_done(order):
-            return f"order {key} is open and among the finished ones"
-    for sym, book in core.books.items():
-        fresh = from_scratch([core.orders[key] for key in by_sym.get(sym, [])], FLAT)
-        for field in ("buy_qty", "buy_value", "sell_qty", "sell_value", "open_orders", "unknown_buy", "unknown_sell"):
-            if getattr(book, field) != getattr(fresh, field):
-                return f"book of symbol {sym}: {field} is {getattr(book, field)}, its orders say {getattr(fresh, field)}"
-        total = Notional(total + worst_value(book))
-    if any(sym not in core.books for sym in by_sym):
-        return "a symbol has orders and no book"
-    return "" if total == core.total else f"total exposure is {core.total}, its books say {total}"
-
-
 def _proof_is_true(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
     """A scope becomes FROZEN only in the step that hears the last of N empty lists, with no order of ours open in it."""
     for effect in effects:
@@ -165,7 +139,8 @@ def _proof_is_true(before: Core, event: Event, after: Core, effects: Sequence[Ef
             return f"FROZEN on {type(event).__name__}"
         if sweep.streak + 1 < desk.config.sweep.empty_snapshots or sweep.unread or sweep.rows:
             return f"FROZEN after {sweep.streak + 1} empty lists"
-        open_orders = len(after.orders) if not effect.symbol else after.books.get(desk.index[effect.symbol], FLAT).open_orders
+        scope = scope_key(desk, effect.scope)
+        open_orders = open_in_scope(after, scope) if scope is not None else -1
         if open_orders:
             return f"FROZEN with {open_orders} order(s) not ended"
     return ""
@@ -178,7 +153,7 @@ def _frozen_is_empty(core: Core) -> str:
     for scope, control in desk.controls.items():
         if control.mode is not Mode.FROZEN:
             continue
-        count = len(core.orders) if scope == ACCOUNT else core.books.get(scope - 1, FLAT).open_orders
+        count = open_in_scope(core, scope)
         if count:
             return f"scope {scope} is FROZEN with {count} order(s) open"
     return ""
@@ -205,9 +180,13 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant("SAFE-4", "one place per client id, ever", _one_place_per_id, None),
     Invariant(
         "SAFE-5", "the exposure counted covers whatever the venue can produce from what was sent",
-        _exposure_moves_with_orders, _exposure_is_complete,
+        exposure_moves_with_orders, exposure_is_complete,
     ),
     Invariant("SAFE-6", "FROZEN means proven: empty lists, nothing in flight, nothing unknown", _proof_is_true, _frozen_is_empty),
+    Invariant("SAFE-11", "no order takes exposure beyond a limit that is in force", limits_hold, None),
+    Invariant("SAFE-12", "where only reducing is allowed, all working orders together can not flip the position", only_reducing, None),
+    Invariant("SAFE-13", "what froze for a lasting reason only a person lifts", lifted_by_a_person, None),
+    Invariant("SAFE-14", "limits change only by a named person's word", limits_change_by_name, None),
 )  # fmt: skip
 
 

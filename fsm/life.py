@@ -12,12 +12,19 @@ SWEEP               ``sweep``               the sweep goes on
 SWEEP_DEADLINE      ``sweep.begin``         the sweep is reported as not successful
 LEASE               a grant                 the lease is renewed while a sweep runs
 LATCH               every latch answer      the latch is read again: a freeze never travels by a message alone
-VENUE_LINK          the link going down     the account freezes, if the link is still down
+VENUE_LINK          the link going down     the venue freezes, if the link is still down
 START               a failed stocktake      stock is taken again
+FEED                ``feeds.arm``           the feed's scope freezes, if no data has come
+COOL_DOWN           ``cool_down.start``     the freeze ends, if nothing speaks against it
+OVERRIDE            ``operators``           the override ends
 =================== ======================= ==================================================================================
 
 A timer that is no longer waited for changes nothing; whoever waits remembers its id.
 """
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 import attrs
 from immutables import Map
@@ -38,14 +45,15 @@ from ..effects import (
     order_key,
     to_text,
 )
-from . import sweep
+from . import feeds, operators, sweep, watch
 from .config import Config
-from .core import ACCOUNT, Desk, Lease, Link, Stocktake, StoreView, frozen_scopes, scope_symbol
+from .core import ACCOUNT, VENUE, Desk, Lease, Link, Stocktake, StoreView, frozen_scopes, scope_key, scope_text
 from .doubt import ask, woken
 from .events import (
     FetchFailed,
     LatchAnswer,
     LatchKind,
+    LatchRow,
     LeaseAnswer,
     LeaseKind,
     MarkPrice,
@@ -58,10 +66,13 @@ from .events import (
     TimerFired,
     VenueLink,
 )
-from .exposure import FLAT, with_mark, with_position
-from .freeze import freeze, on_cleared, put_control, scope_of
+from .exposure import FLAT, with_position
+from .freeze import freeze, keep, on_cleared, on_cool_down, put_control, trip
+from .limits import LimitRule
 from .order import Ended, is_done
 from .reports import settle
+from .result import day_end, roll
+from .thresholds import thresholds_of
 from .turn import NS_PER_MS, Turn
 
 
@@ -69,38 +80,57 @@ def new_desk(config: Config) -> Desk:
     """The desk of a session that begins."""
     index: Map[str, int] = Map((symbol, i) for i, symbol in enumerate(config.symbols))
     store = StoreView(True, False, (), None, None)
-    return Desk(config, index, Map(), 0, None, None, store, Link(True, None), None, False, False, ())
+    owners: Map[str, int] = Map((strategy, i + 1) for i, strategy in enumerate(config.strategies))
+    rules = LimitRule(config.limits), *config.rules
+    return Desk(
+        config, index, owners, rules, (), Map(), Map(), Map((index[symbol], 0) for symbol in config.restricted), Map(), Map(), 0, None,
+        None, store, Link(True, None), None, False, False, (), Map(), None, thresholds_of(rules, index, owners),
+    )  # fmt: skip
 
 
 # --- start and stop -------------------------------------------------------------------------------------------------
 
 
 def on_started(turn: Turn, event: Started) -> None:
-    """Read what the account holds before anything is placed."""
+    """Read what the account holds before anything is placed. The trading day begins, and the feeds are looked after."""
     take_stock(turn, gate=True, attempt=0)
     read_latch(turn)
+    roll(turn)
+    watch.tune(turn)
 
 
 def on_restarted(turn: Turn, event: Restarted) -> None:
     """Whatever was under way is in doubt; a freeze is still a freeze, and is proven anew."""
-    old = turn.desk.config
-    if event.config.session != old.session or event.config.symbols[: len(old.symbols)] != old.symbols:
-        turn.reject("config_changed", "a session continues with its own tag, and with its symbols in their order; new ones at the end")
+    before, new = turn.desk, event.config
+    old = before.config
+    same = new.session == old.session and new.symbols[: len(old.symbols)] == old.symbols
+    if not same or new.strategies[: len(old.strategies)] != old.strategies:
+        text = "a session continues with its own tag, and with its symbols and strategies in their order; new ones at the end"
+        turn.reject("config_changed", text)
         return
-    fresh = new_desk(event.config)
+    fresh = operators.carried_over(before, new_desk(new))
     turn.desk = attrs.evolve(
-        fresh, controls=turn.desk.controls, epoch=turn.desk.epoch, freezes=turn.desk.freezes, opened=turn.desk.opened
+        fresh, controls=before.controls, epoch=before.epoch, freezes=before.freezes, opened=before.opened, repeats=before.repeats
     )
+    # The new process has clocks, feeds and breakers of its own; what was measured of orders and results goes on.
+    turn.flow = attrs.evolve(turn.flow, feeds=Map(), day_ends_ns=day_end(turn.now_ns, new.day_roll_minute))
     take_stock(turn, gate=True, attempt=0)
     read_latch(turn)
     for order in sorted(turn.orders.values(), key=lambda o: o.key):
         settle(turn, order, "restart", event)
     scopes = frozen_scopes(turn.desk)
     for scope in scopes:
-        control = attrs.evolve(turn.desk.controls[scope], mode=Mode.FREEZING, verified=False, unfreeze=None)
+        control = attrs.evolve(turn.desk.controls[scope], mode=Mode.FREEZING, verified=False, unfreeze=None, cool_down=None)
         put_control(turn, scope, control)
     if scopes:
         sweep.begin(turn)
+    if turn.desk.rules != before.rules:
+        text = "the new configuration says other limits; they hold instead of those that were changed at run time"
+        turn.alert(Severity.WARNING, "limits_replaced", text)
+    operators.rerate(turn, before, turn.now_ns)
+    operators.rearm(turn)
+    watch.tune(turn)
+    watch.gone_back(turn, event)
 
 
 def on_stopping(turn: Turn, event: Stopping) -> None:
@@ -172,10 +202,9 @@ def _position(turn: Turn, row: PositionRow) -> None:
     sym = turn.desk.index.get(row.symbol, -1)
     if sym < 0:
         return
-    book = turn.books.get(sym, FLAT)
     if row.mark is not None and row.mark > 0:
-        book = with_mark(book, row.mark)
-        turn.put_book(sym, book)
+        turn.put_mark(sym, row.mark)
+    book = turn.books.get(sym, FLAT)
     if not turn.desk.opened:
         turn.put_book(sym, with_position(book, row.qty))
     elif row.qty != book.position and not book.open_orders:
@@ -216,7 +245,7 @@ def _compare(turn: Turn, stock: Stocktake) -> None:
     if strangers:
         # Our next orders would get ids that are taken, and reports about the one would be believed of the other.
         text = f"the venue holds {strangers[0].client_id}, an order of this session that this log does not know: the tag was used before"
-        freeze(turn, ACCOUNT, Trigger.INVARIANT, text, "haltcore")
+        freeze(turn, ACCOUNT, Trigger.INVARIANT, text)
     if foreign:
         first = foreign[0]
         text = f"{len(foreign)} open order(s) on the account are not of this session, the first {first.venue_id} in {first.symbol}"
@@ -253,7 +282,8 @@ def on_mark_price(turn: Turn, event: MarkPrice) -> None:
     elif event.price <= 0:
         turn.reject("invalid_price", f"a mark price of {to_text(event.price)} is not above 0")
     else:
-        turn.put_book(sym, with_mark(turn.books.get(sym, FLAT), event.price))
+        feeds.heard(turn, sym + 1)
+        turn.put_mark(sym, event.price)
 
 
 # --- store ----------------------------------------------------------------------------------------------------------
@@ -286,18 +316,27 @@ def _follow_latch(turn: Turn, event: LatchAnswer, polled: bool) -> None:
     """What a peer has frozen is frozen here. What we froze ourselves and the store does not show, because it could not be published or the
     store has forgotten it, is published with the next reading. A peer's freeze is its own to keep up."""
     for row in event.rows:
-        scope = scope_of(turn.desk, row.symbol)
+        scope = scope_key(turn.desk, row.scope)
         if scope is None:
             continue
         if scope not in frozen_scopes(turn.desk):
             freeze(turn, scope, Trigger.PEER, f"{row.trigger.value}: {row.reason}", row.by)
-        elif not turn.desk.controls[scope].published:
-            put_control(turn, scope, attrs.evolve(turn.desk.controls[scope], published=True))
-    latched = [row.symbol for row in event.rows]
+        else:
+            _seen_in_latch(turn, scope, row)
+    latched = [row.scope for row in event.rows]
     for scope in frozen_scopes(turn.desk) if polled else ():
-        control, symbol = turn.desk.controls[scope], scope_symbol(turn.desk, scope)
-        if control.trigger is not Trigger.PEER and control.unfreeze is None and symbol not in latched:
-            turn.emit(PublishFreeze, symbol, control.trigger, control.reason, control.by)
+        control, text = turn.desk.controls[scope], scope_text(turn.desk, scope)
+        if control.trigger is not Trigger.PEER and control.unfreeze is None and text not in latched:
+            turn.emit(PublishFreeze, text, control.trigger, control.reason, control.by)
+
+
+def _seen_in_latch(turn: Turn, scope: int, row: LatchRow) -> None:
+    """The store shows a scope that is frozen here too. If it is another's freeze that it shows, ours does not end without a person."""
+    control = turn.desk.controls[scope]
+    if not control.published:
+        put_control(turn, scope, attrs.evolve(control, published=True))
+    if control.transient and (row.trigger, row.reason, row.by) != (control.trigger, control.reason, control.by):
+        keep(turn, scope)
 
 
 def on_lease(turn: Turn, event: LeaseAnswer) -> None:
@@ -318,25 +357,65 @@ def on_lease(turn: Turn, event: LeaseAnswer) -> None:
 
 def on_timer(turn: Turn, event: TimerFired) -> None:
     """Whoever waits for this very timer goes on; see the table in the essay."""
-    purpose, desk = event.purpose, turn.desk
-    if purpose is Purpose.ORDER:
-        order = turn.orders.get(event.key)
-        if order is not None and order.requests.timer == event.effect:
-            woken(turn, order)
-    elif purpose is Purpose.SWEEP:
-        sweep.on_timer(turn, event.effect)
-    elif purpose is Purpose.SWEEP_DEADLINE:
-        sweep.on_deadline(turn, event.effect)
-    elif purpose is Purpose.LEASE:
-        if desk.lease is not None and desk.lease.timer == event.effect:
-            turn.desk = attrs.evolve(desk, lease=attrs.evolve(desk.lease, timer=None))
-            turn.emit(RenewLease, desk.lease.fence, desk.config.store.lease_ttl_ms)
-    elif purpose is Purpose.LATCH:
-        if desk.store.timer == event.effect:
-            read_latch(turn)
-    elif purpose is Purpose.VENUE_LINK:
-        if desk.link.timer == event.effect:
-            turn.desk = attrs.evolve(desk, link=Link(desk.link.up, None))
-            freeze(turn, ACCOUNT, Trigger.VENUE_LOST, "the connection to the venue did not come back", "haltcore")
-    elif desk.stock is not None and desk.stock.timer == event.effect:
-        take_stock(turn, desk.stock.gate, desk.stock.attempt)
+    _WOKEN[event.purpose](turn, event.effect, event.key)
+
+
+def _order_timer(turn: Turn, effect: EffectId, key: int) -> None:
+    order = turn.orders.get(key)
+    if order is not None and order.requests.timer == effect:
+        woken(turn, order)
+
+
+def _sweep_timer(turn: Turn, effect: EffectId, key: int) -> None:
+    sweep.on_timer(turn, effect)
+
+
+def _deadline_timer(turn: Turn, effect: EffectId, key: int) -> None:
+    sweep.on_deadline(turn, effect)
+
+
+def _lease_timer(turn: Turn, effect: EffectId, key: int) -> None:
+    lease = turn.desk.lease
+    if lease is not None and lease.timer == effect:
+        turn.desk = attrs.evolve(turn.desk, lease=attrs.evolve(lease, timer=None))
+        turn.emit(RenewLease, lease.fence, turn.desk.config.store.lease_ttl_ms)
+
+
+def _latch_timer(turn: Turn, effect: EffectId, key: int) -> None:
+    if turn.desk.store.timer == effect:
+        read_latch(turn)
+
+
+def _link_timer(turn: Turn, effect: EffectId, key: int) -> None:
+    link = turn.desk.link
+    if link.timer == effect:
+        turn.desk = attrs.evolve(turn.desk, link=Link(link.up, None))
+        down = str(turn.desk.config.venue_lost_ms)
+        metadata = (("threshold", down), ("unit", "ms"))
+        trip(turn, VENUE, Trigger.VENUE_LOST, f"the connection to the venue has been down for {down} ms", metadata)
+
+
+def _start_timer(turn: Turn, effect: EffectId, key: int) -> None:
+    stock = turn.desk.stock
+    if stock is not None and stock.timer == effect:
+        take_stock(turn, stock.gate, stock.attempt)
+
+
+def _override_timer(turn: Turn, effect: EffectId, key: int) -> None:
+    operators.on_override_timer(turn, key)
+
+
+_WOKEN: Final[Mapping[Purpose, Callable[[Turn, EffectId, int], None]]] = MappingProxyType(
+    {
+        Purpose.ORDER: _order_timer,
+        Purpose.SWEEP: _sweep_timer,
+        Purpose.SWEEP_DEADLINE: _deadline_timer,
+        Purpose.LEASE: _lease_timer,
+        Purpose.LATCH: _latch_timer,
+        Purpose.VENUE_LINK: _link_timer,
+        Purpose.START: _start_timer,
+        Purpose.FEED: feeds.on_timer,
+        Purpose.COOL_DOWN: on_cool_down,
+        Purpose.OVERRIDE: _override_timer,
+    }
+)

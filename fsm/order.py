@@ -70,7 +70,8 @@ class Phase(IntEnum):
 
 @frozen
 class OrderSpec:
-    """What was ordered; never changes. ``sym`` is the symbol's index in the configuration."""
+    """What was ordered; never changes. ``sym`` is the symbol's index in the configuration, ``owner`` that of the strategy plus 1, or 0 when
+    nothing is kept per strategy. ``inverse``: its contract is worth its multiplier at any price."""
 
     client_id: str
     symbol: str
@@ -83,6 +84,10 @@ class OrderSpec:
     stop_price: Price | None
     strategy: str
     submitted_ns: int
+    trader: str = ""
+    client: str = ""
+    owner: int = 0
+    inverse: bool = False
 
     @property
     def conditional(self) -> bool:

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from ..effects import Notional, Price, Qty
 from .events import Halt, OrderRow, Outcome
+from .instrument import cost_of
 from .order import NO_REQUESTS, Ended, Fills, Order, is_done, with_requests
 
 
@@ -89,16 +90,16 @@ def resized(o: Order, qty: Qty, price: Price | None, venue_id: str) -> Order:
 
 
 def reported(o: Order, cum_qty: Qty, avg_price: Price | None, asked: bool = False) -> Order:
-    """The venue's running total, by the max rule. Without an average price the gap is valued at the order's own. A total that was seen
-    before says nothing new, unless we asked: it may be a late copy from before a bust."""
+    """The venue's running total, by the max rule. Without an average price (some venues say 0) the gap is valued at the order's own. A
+    total that was seen before says nothing new, unless we asked: it may be a late copy from before a bust."""
     f = o.fills
     if cum_qty <= f.reported or cum_qty <= f.traded or (cum_qty <= f.seen and not asked):
         return o
-    if avg_price is not None:
-        cost = cum_qty * avg_price
+    if avg_price is not None and avg_price > 0:
+        cost = cost_of(o.spec.inverse, cum_qty, avg_price)
     else:
-        cost = f.cost + (cum_qty - f.cum_qty) * (o.price if o.price is not None else o.reserve)
-    return with_fills(o, Fills(f.traded, f.traded_cost, cum_qty, Notional(cost), max(cum_qty, f.seen), f.trades))
+        cost = Notional(f.cost + cost_of(o.spec.inverse, cum_qty - f.cum_qty, o.price if o.price is not None else o.reserve))
+    return with_fills(o, Fills(f.traded, f.traded_cost, cum_qty, cost, max(cum_qty, f.seen), f.trades))
 
 
 def in_book(o: Order, row: OrderRow) -> Order:

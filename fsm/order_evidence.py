@@ -4,8 +4,6 @@ Evidence in the strict sense: the venue's word about a fact, which may come twic
 applies when stands in ``order_rules.py``. The hazards and the issues of other systems that a rule answers are named at the rule.
 """
 
-
-
 import attrs
 from immutables import Map
 
@@ -24,6 +22,7 @@ from .events import (
     TradeBusted,
     TradeCorrected,
 )
+from .instrument import cost_of
 from .order import Ended, Fills, Order, Replacement, Requests, Trade, in_doubt, is_done, with_requests
 from .order_change import (
     Change,
@@ -102,7 +101,7 @@ def fill(o: Order, e: OrderFilled, t: Times) -> Change:
         return o, (Note.DUPLICATE,) if same else (Note.TRADE_MISMATCH,)
     trades = f.trades.set(e.trade_id, Trade(e.last_qty, e.last_price, False))
     traded = Qty(f.traded + e.last_qty)
-    cost = Notional(f.traded_cost + e.last_qty * e.last_price)
+    cost = Notional(f.traded_cost + cost_of(o.spec.inverse, e.last_qty, e.last_price))
     live = o if o.accepted and not o.requests.not_found else alive(o, e.venue_id)
     after = with_fills(live, Fills(traded, cost, f.reported, f.reported_cost, max(traded, f.seen), trades))
     if e.cum_qty > traded:
@@ -205,7 +204,7 @@ def bust(o: Order, e: TradeBusted, t: Times) -> Change:
         after, notes = overtaken(with_fills(o, Fills(f.traded, f.traded_cost, f.reported, f.reported_cost, f.seen, trades)))
         return after, (Note.UNKNOWN_TRADE, *notes)
     trades = f.trades.set(e.trade_id, Trade(Qty(0), known.price, True))
-    after, notes = overtaken(with_fills(o, _moved(f, -known.qty, -known.qty * known.price, trades)))
+    after, notes = overtaken(with_fills(o, _moved(f, -known.qty, -cost_of(o.spec.inverse, known.qty, known.price), trades)))
     return after, notes or _reopened(o, after)
 
 
@@ -220,16 +219,20 @@ def correct(o: Order, e: TradeCorrected, t: Times) -> Change:
     trades = f.trades.set(e.trade_id, Trade(e.qty, e.price, False))
     if known is None:
         traded = Qty(f.traded + e.qty)
-        fills = Fills(traded, Notional(f.traded_cost + e.qty * e.price), f.reported, f.reported_cost, max(traded, f.seen), trades)
+        cost = Notional(f.traded_cost + cost_of(o.spec.inverse, e.qty, e.price))
+        fills = Fills(traded, cost, f.reported, f.reported_cost, max(traded, f.seen), trades)
         after = with_fills(o if o.accepted else alive(o, ""), fills)
         return after, (Note.UNKNOWN_TRADE, *fill_notes(o, after))
-    after, notes = overtaken(with_fills(o, _moved(f, e.qty - known.qty, e.qty * e.price - known.qty * known.price, trades)))
+    dearer = cost_of(o.spec.inverse, e.qty, e.price) - cost_of(o.spec.inverse, known.qty, known.price)
+    after, notes = overtaken(with_fills(o, _moved(f, e.qty - known.qty, dearer, trades)))
     return after, (*fill_notes(o, after), *(notes or _reopened(o, after)))
 
 
 def _reopened(before: Order, after: Order) -> Notes:
-    """An order that counts as open again may have long left the venue's book: it is asked for, or it would count for ever."""
-    return (Note.ASK,) if is_done(before) and not is_done(after) else _NONE
+    """An order that was full at its size and is no longer may have long left the venue's book: it is asked for, or it would count for ever.
+    A replace that is under way makes no difference: the venue refuses it then."""
+    full = before.ended is _NO and before.cum_qty >= before.qty
+    return (Note.ASK,) if full and not is_done(after) else _NONE
 
 
 def _moved(f: Fills, qty: int, cost: int, trades: Map[str, Trade]) -> Fills:

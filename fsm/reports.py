@@ -20,7 +20,7 @@ from typing import TypeAlias
 from ..effects import Cancel, CancelTarget, Severity, order_key
 from . import doubt, freeze, sweep
 from .events import Evidence, FetchFailed, OrderFilled, OrderQueried, Outcome, Verb
-from .exposure import FLAT, with_fee
+from .exposure import FLAT, book_key, with_fee
 from .order import Order
 from .order_change import Note, Times
 from .order_rules import apply, kind_of
@@ -36,8 +36,9 @@ def on_report(turn: Turn, event: Evidence) -> None:
         turn.reject("unknown_order", f"no order of this session has the client id {event.client_id!r}")
         return
     if settle(turn, order, kind_of(event), event) and isinstance(event, OrderFilled) and event.fee:
-        sym = order.spec.sym
-        turn.put_book(sym, with_fee(turn.books.get(sym, FLAT), event.fee))
+        for owner in dict.fromkeys((0, order.spec.owner)):
+            key = book_key(owner, order.spec.sym)
+            turn.put_book(key, with_fee(turn.books.get(key, FLAT), event.fee))
 
 
 def on_outcome(turn: Turn, event: Outcome) -> None:
@@ -122,7 +123,7 @@ def _resurrected(turn: Turn, order: Order, report: object) -> None:
     s = order.spec
     target = CancelTarget(order.key, s.client_id, order.venue_id)
     turn.emit(Cancel, s.symbol, target, order.conditional, turn.desk.epoch, turn.fence())
-    freeze.unprove(turn, s.symbol)
+    freeze.unprove(turn, s.symbol, s.owner)
 
 
 def _alert(severity: Severity, note: Note, text: str) -> Action:

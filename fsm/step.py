@@ -10,20 +10,29 @@ time, ids and jitter derive from the event, the record number and the configurat
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 from ..effects import Effect, Rejected
-from . import commands, freeze, life, reports, sweep
+from . import commands, freeze, life, operators, reports, sweep, watch
 from .config import Config
 from .core import EMPTY, Core
 from .events import (
+    BreakerChanged,
     CancelOrder,
     CancelRejected,
+    ChangeLimits,
+    ClockReading,
     EdgeUpdate,
+    EndOverride,
     Event,
     Freeze,
+    Heartbeat,
+    InstrumentDefined,
     LatchAnswer,
     LeaseAnswer,
     MarkPrice,
     OpenOrders,
+    OperatorRefused,
     OrderAccepted,
     OrderCancelled,
     OrderExpired,
@@ -33,10 +42,13 @@ from .events import (
     OrderRejected,
     OrderReplaced,
     Outcome,
+    OverrideLimits,
     Positions,
+    Reenable,
     ReplaceOrder,
     ReplaceRejected,
     Restarted,
+    Restrict,
     SetReduceOnly,
     Started,
     Stopping,
@@ -46,6 +58,8 @@ from .events import (
     TradeCorrected,
     Unfreeze,
     VenueLink,
+    VerifyOverride,
+    VolatilityBand,
 )
 from .turn import Turn
 
@@ -62,10 +76,22 @@ HANDLERS: dict[type[Event], Callable[[Turn, Any], None]] = {
     Freeze: freeze.on_freeze,
     Unfreeze: freeze.on_unfreeze,
     SetReduceOnly: freeze.on_reduce_only,
+    ChangeLimits: operators.change_limits,
+    OverrideLimits: operators.override_limits,
+    VerifyOverride: operators.verify_override,
+    EndOverride: operators.end_override,
+    Restrict: operators.restrict,
+    Reenable: operators.reenable,
+    OperatorRefused: operators.refused,
     Stopping: life.on_stopping,
-    EdgeUpdate: freeze.on_edge,
+    InstrumentDefined: operators.define_instrument,
     MarkPrice: life.on_mark_price,
+    EdgeUpdate: watch.on_edge,
+    VolatilityBand: operators.set_band,
+    Heartbeat: watch.on_heartbeat,
     VenueLink: life.on_venue_link,
+    ClockReading: watch.on_clock,
+    BreakerChanged: watch.on_breaker,
     OrderAccepted: reports.on_report,
     OrderRejected: reports.on_report,
     OrderFilled: reports.on_report,
@@ -99,7 +125,9 @@ def step(core: Core, event: Event) -> tuple[Core, tuple[Effect, ...]]:
     if desk is None:
         return _begin(core, event)
     turn = Turn(core, desk, event.at_ns)
+    watch.before(turn, event)
     handler(turn, event)
+    watch.after(turn, event, core)
     if turn.reopened:
         freeze.recheck(turn)
     elif turn.settled and turn.desk.sweep is not None:
@@ -117,7 +145,7 @@ def _begin(core: Core, event: Event) -> tuple[Core, tuple[Effect, ...]]:
         n = core.seq + 1
         rejected = Rejected((n, 0), "not_started", "the session has not begun; feed Started first")
         now_ns = max(core.now_ns, event.at_ns)
-        return Core(n, now_ns, core.orders, core.closed, core.books, core.total, (), None), (rejected,)
+        return attrs.evolve(core, seq=n, now_ns=now_ns, touched=()), (rejected,)
     turn = Turn(core, life.new_desk(event.config), event.at_ns)
     life.on_started(turn, event)
     return turn.close()

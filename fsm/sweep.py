@@ -10,7 +10,8 @@ when there is nothing left to see and nothing left that could still turn up:
 * every order of ours in the scope has ended *by evidence*: none in flight, none in doubt, none merely absent from a list.
 
 There is one sweep at a time. What it covers is not its own state: it is the union of the scopes that are FREEZING at the moment,
-so a second freeze widens it and an unfreeze narrows it. And it keeps no plan: each round decides from the facts.
+so a second freeze widens it and an unfreeze narrows it. And it keeps no plan: each round decides from the facts. Where only a strategy is
+frozen, others' orders stay: its own are cancelled one by one or in batches, and of a list only its own count.
 
 The rounds
 ----------
@@ -61,8 +62,9 @@ from ..effects import (
     SweepStatus,
     order_key,
 )
+from . import cool_down
 from .config import ForeignPolicy
-from .core import ACCOUNT, Desk, Sweep, SweepPhase, scope_symbol
+from .core import ACCOUNT, VENUE, Desk, Sweep, SweepPhase, open_in_scope, scope_text, scopes_over
 from .doubt import ask, mark_cancel
 from .events import FetchFailed, LeaseKind, OpenOrders, OrderRow, Outcome
 from .exposure import FLAT
@@ -83,23 +85,31 @@ def freezing(desk: Desk) -> list[int]:
     return sorted(key for key, control in desk.controls.items() if control.mode is Mode.FREEZING)
 
 
-def open_in_scope(turn: Turn, scope: int) -> int:
-    """How many orders of ours have not ended in this scope."""
-    return len(turn.orders) if scope == ACCOUNT else turn.books.get(scope - 1, FLAT).open_orders
+def _everything(scopes: list[int]) -> bool:
+    return ACCOUNT in scopes or VENUE in scopes
+
+
+def _strategies(scopes: list[int]) -> bool:
+    """Whether some orders are covered for their strategy alone."""
+    return not _everything(scopes) and bool(scopes) and scopes[0] < VENUE
 
 
 def _ours(turn: Turn) -> list[Order]:
     """Our orders in the sweep's scopes that have not ended, by key."""
     scopes = freezing(turn.desk)
-    if ACCOUNT in scopes:
+    if _everything(scopes):
         return sorted(turn.orders.values(), key=lambda order: order.key)
-    wanted = dict.fromkeys(scope - 1 for scope in scopes)
-    return sorted((o for o in turn.orders.values() if o.spec.sym in wanted), key=lambda order: order.key)
+    wanted = dict.fromkeys(scopes)
+    covered = (o for o in turn.orders.values() if any(scope in wanted for scope in scopes_over(o.spec.sym, o.spec.owner)))
+    return sorted(covered, key=lambda order: order.key)
 
 
 def _remaining(turn: Turn) -> int:
     scopes = freezing(turn.desk)
-    return len(turn.orders) if ACCOUNT in scopes else sum(open_in_scope(turn, scope) for scope in scopes)
+    if _everything(scopes):
+        return len(turn.orders)
+    # An order may lie in a frozen symbol and belong to a frozen strategy.
+    return len(_ours(turn)) if _strategies(scopes) else sum(open_in_scope(turn, scope) for scope in scopes)
 
 
 def _left(ours: list[Order], sweep: Sweep) -> int:
@@ -108,12 +118,20 @@ def _left(ours: list[Order], sweep: Sweep) -> int:
     return len(ours) + sum(1 for row in sweep.rows if row.client_id not in known)
 
 
-def covers(desk: Desk, symbol: str) -> bool:
-    """Whether the sweep has to prove this symbol empty. The account covers also symbols that nobody configured."""
-    return any(scope == ACCOUNT or scope_symbol(desk, scope) == symbol for scope in freezing(desk))
+def covers(desk: Desk, symbol: str, owner: int = 0) -> bool:
+    """Whether the sweep has to prove this symbol empty, or its orders of this owner. The account covers also symbols that nobody
+    configured."""
+    scopes = freezing(desk)
+    return _everything(scopes) or any(scope in scopes for scope in scopes_over(desk.index.get(symbol, -1), owner))
+
+
+def covered(desk: Desk, scope: int) -> bool:
+    """Whether the sweep under way has to prove this scope empty anyway, for a wider one that froze before: nothing was placed since."""
+    return desk.sweep is not None and _everything([other for other in freezing(desk) if other != scope])
 
 
 def _symbols(desk: Desk) -> list[str]:
+    """The symbols that are covered as a whole."""
     return [symbol for symbol in desk.config.symbols if covers(desk, symbol)]
 
 
@@ -172,7 +190,7 @@ def narrow(turn: Turn) -> None:
     if sweep is None:
         return
     if freezing(turn.desk):
-        _put(turn, attrs.evolve(sweep, rows=tuple(row for row in sweep.rows if covers(turn.desk, row.symbol))))
+        _put(turn, attrs.evolve(sweep, rows=tuple(row for row in sweep.rows if _counts(turn, row))))
     else:
         _end(turn)
 
@@ -189,8 +207,8 @@ def _verified(turn: Turn, sweep: Sweep) -> None:
         control = turn.desk.controls[scope]
         frozen = attrs.evolve(control, mode=Mode.FROZEN, verified=True)
         turn.desk = attrs.evolve(turn.desk, controls=turn.desk.controls.set(scope, frozen))
-        symbol = scope_symbol(turn.desk, scope)
-        turn.emit(ModeChanged, symbol, Mode.FROZEN, control.epoch, control.trigger, "proven empty", "haltcore")
+        turn.emit(ModeChanged, scope_text(turn.desk, scope), Mode.FROZEN, control.epoch, control.trigger, "proven empty", "haltcore")
+        cool_down.start(turn, scope)
     _report(turn, sweep, SweepStatus.SUCCESS, 0, 0)
     turn.metric("mm_cancel_all_last_success_timestamp_seconds", turn.now_ns)
     if sweep.held and not sweep.bulk and not sweep.single:
@@ -253,7 +271,8 @@ def _request(turn: Turn, first: bool) -> None:
 
 def _bulk_books(turn: Turn, sweep: Sweep, first: bool) -> list[tuple[str, bool]]:
     """The (symbol, conditional) books for which a cancel-all goes out: at first every book that may hold orders of ours, later
-    those in which many are still listed. Never where others' orders must stay: a cancel-all call takes them too."""
+    those in which many are still listed. Never where others' orders must stay, those of another strategy among them: a cancel-all call
+    takes them too."""
     desk = turn.desk
     if not desk.config.venue.cancel_all or desk.config.sweep.foreign is ForeignPolicy.LEAVE:
         return []
@@ -263,7 +282,7 @@ def _bulk_books(turn: Turn, sweep: Sweep, first: bool) -> list[tuple[str, bool]]
     counts: dict[tuple[str, bool], int] = {}
     for row in sweep.rows:
         counts[row.symbol, row.conditional] = counts.get((row.symbol, row.conditional), 0) + 1
-    return [book for book, count in counts.items() if count >= BULK_FROM]
+    return [(symbol, book) for (symbol, book), count in counts.items() if count >= BULK_FROM and covers(desk, symbol)]
 
 
 def _targets(
@@ -278,13 +297,13 @@ def _targets(
             for row in sweep.rows
             if (row.symbol, row.conditional) not in bulk
         ]
-    if bulk:
+    if bulk and not _strategies(freezing(turn.desk)):
         # Every book that may hold orders of ours gets a cancel-all; nothing has to be looked for before it leaves.
         return []
     return [
         (o.spec.symbol, o.conditional, CancelTarget(o.key, o.spec.client_id, o.venue_id))
         for o in _ours(turn)
-        if o.requests.place is None
+        if o.requests.place is None and (o.spec.symbol, o.conditional) not in bulk
     ]
 
 
@@ -314,7 +333,8 @@ def _cancel_targets(turn: Turn, targets: list[tuple[str, bool, CancelTarget]]) -
 def _snapshot(turn: Turn) -> None:
     """Ask for the lists of open orders: the account's, or each frozen symbol's."""
     desk = turn.desk
-    symbols = [""] if ACCOUNT in freezing(desk) else _symbols(desk)
+    scopes = freezing(desk)
+    symbols = [""] if _everything(scopes) or _strategies(scopes) else _symbols(desk)
     _put(turn, attrs.evolve(_get(turn), rows=()))
     _read(turn, tuple((symbol, book) for symbol in symbols for book in desk.config.venue.books))
 
@@ -428,7 +448,7 @@ def on_open_orders(turn: Turn, event: OpenOrders) -> None:
         unread = (*sweep.unread, (event.symbol, event.conditional))
         sweep = attrs.evolve(sweep, unread=unread, retry_at_ns=max(sweep.retry_at_ns, retry_at))
     else:
-        rows = tuple(row for row in result.rows if _counts(turn.desk, row))
+        rows = tuple(row for row in result.rows if _counts(turn, row))
         sweep = attrs.evolve(sweep, rows=sweep.rows + rows)
     sweep = attrs.evolve(sweep, awaiting=sweep.awaiting.delete(event.effect[1]))
     _put(turn, sweep)
@@ -441,9 +461,11 @@ def on_open_orders(turn: Turn, event: OpenOrders) -> None:
         _decide(turn)
 
 
-def _counts(desk: Desk, row: OrderRow) -> bool:
-    mine = order_key(desk.config.session, row.client_id) != 0
-    return covers(desk, row.symbol) and (mine or desk.config.sweep.foreign is ForeignPolicy.CANCEL)
+def _counts(turn: Turn, row: OrderRow) -> bool:
+    key = order_key(turn.desk.config.session, row.client_id)
+    order = turn.order(key)
+    owner = order.spec.owner if order is not None else 0
+    return covers(turn.desk, row.symbol, owner) and (key != 0 or turn.desk.config.sweep.foreign is ForeignPolicy.CANCEL)
 
 
 def on_lease(turn: Turn, kind: LeaseKind, effect: EffectId) -> None:
@@ -484,14 +506,14 @@ def on_settled(turn: Turn) -> None:
     sweep = turn.desk.sweep
     if sweep is None or sweep.phase is not SweepPhase.WAIT or sweep.rows or sweep.retry_at_ns > turn.now_ns:
         return
-    if _remaining(turn) == 0 and sweep.rounds > 0:
+    if sweep.rounds > 0 and not any(open_in_scope(turn, scope) for scope in freezing(turn.desk)):
         _look(turn, sweep)
 
 
 def count(turn: Turn, old: Order, new: Order, refused: bool) -> None:
     """Keep the sweep's own figures: which of our orders ended while it ran, and how cancels of single orders fared."""
     sweep = turn.desk.sweep
-    if sweep is None or not covers(turn.desk, new.spec.symbol):
+    if sweep is None or not covers(turn.desk, new.spec.symbol, new.spec.owner):
         return
     ended = is_done(new) and not is_done(old)
     if ended and new.ended is Ended.CANCELLED:

@@ -6,28 +6,94 @@ So the boundary is pure while the rules stay free of threading a dozen values th
 
 Here stand the writes that must stay in step with each other: an order and its symbol's book, a book and the total, working
 and finished orders; and the making of effects, which gives each its id.
+
+Four marks are left for what follows a handler within the same step: ``reopened`` and ``settled`` for the sweep; for the triggers
+``grown``, the books whose worst case has grown with an order, and ``moved``, those whose result has changed.
 """
 
 from typing import Any
 
-from ..effects import NO_FENCE, Alert, Effect, EffectId, Fence, Metric, Notional, Purpose, Rejected, SetTimer, Severity
+import attrs
+from immutables import Map
+
+from ..effects import (
+    NO_FENCE,
+    Alert,
+    Cancel,
+    CancelAll,
+    CancelBatch,
+    Effect,
+    EffectId,
+    Fence,
+    Metric,
+    Notional,
+    Place,
+    Price,
+    Purpose,
+    Rejected,
+    Replace,
+    SetTimer,
+    Severity,
+    Side,
+)
 from .backoff import backoff_ns
-from .core import Core, Desk
-from .exposure import FLAT, NO_SHARE, Book, rebook, share, worst_value
+from .bucket import take
+from .core import Core, Desk, resting_key
+from .exposure import (
+    FLAT,
+    NO_SHARE,
+    NO_TALLY,
+    Book,
+    Share,
+    Tally,
+    book_key,
+    gain_value,
+    owner_of,
+    rebook,
+    rests_at,
+    share,
+    with_contract,
+    with_mark,
+    worst_value,
+)
+from .levels import EMPTY_LEVELS, Levels, added, dropped, levels_of
+from .limits import Rate, overriding, sources
 from .order import Order
 
 NS_PER_MS = 1_000_000
 #: The longest pause that a venue's demand is obeyed for at a stretch; then it is asked again. Some name a point in time instead of a delay.
 MAX_PAUSE_MS = 600_000
 _OPEN, _UNKNOWN = 4, 5
+_SELL = Side.SELL
+#: What a limit of messages counts.
+_MESSAGES = (Place, Replace, Cancel, CancelBatch, CancelAll)
+
+
+def unknown_orders(books: Map[int, Book]) -> int:
+    """How many orders may not even exist, by the account's books."""
+    return sum(book.unknown_buy + book.unknown_sell for key, book in books.items() if not owner_of(key))
+
+
+def resting_levels(orders: Map[int, Order]) -> Map[int, Levels]:
+    """The prices at which these orders rest, by symbol and side. Takes time in proportion to them."""
+    prices: dict[int, list[int]] = {}
+    for order in orders.values():
+        prices.setdefault(resting_key(order.spec.sym, order.spec.side is _SELL), []).extend(rests_at(order))
+    return Map((key, levels_of(found)) for key, found in prices.items())
+
+
+def message_rate(desk: Desk, now_ns: int) -> Rate | None:
+    """The account's limit of messages now (RTS 6 Art. 15(1)(d))."""
+    found = sources(desk.rules[:1], overriding(desk.overrides, now_ns, "", ""), "message_rate")
+    return found[0].limits.message_rate if found else None
 
 
 class Turn:
     """See the module's essay."""
 
     __slots__ = (
-        "books", "closed", "desk", "effects", "measured", "n", "now_ns", "orders", "reopened", "settled", "total", "touched",
-        "unknown_moved",
+        "account", "books", "closed", "desk", "effects", "flow", "grown", "measured", "moved", "n", "now_ns", "orders", "reopened",
+        "resting", "settled", "teams", "touched", "unknown_moved",
     )  # fmt: skip
 
     def __init__(self, core: Core, desk: Desk, at_ns: int) -> None:
@@ -36,25 +102,45 @@ class Turn:
         self.orders = core.orders
         self.closed = core.closed
         self.books = core.books
-        self.total = core.total
+        self.account = core.account
+        self.teams = core.teams
+        self.flow = core.flow
+        self.resting = core.resting
         self.desk = desk
         self.effects: list[Effect] = []
         self.measured: list[tuple[str, int, str]] = []
         self.touched: list[int] = []
         self.reopened = False
         self.settled = False
+        self.grown: list[int] = []
+        self.moved: list[int] = []
         self.unknown_moved = False
 
     def close(self) -> tuple[Core, tuple[Effect, ...]]:
         """The new state and the effects. Metrics come last, so that one more or less of them shifts no other effect's id."""
+        if self.desk.rules[0].limits.message_rate is not None or self.desk.overrides:
+            self._count_messages()
         if self.unknown_moved:
-            self.metric("mm_effects_in_doubt", sum(book.unknown_buy + book.unknown_sell for book in self.books.values()))
+            self.metric("mm_effects_in_doubt", unknown_orders(self.books))
         for name, value, label in self.measured:
             self.emit(Metric, name, value, label)
         core = Core(
-            self.n, self.now_ns, self.orders, self.closed, self.books, self.total, tuple(self.touched), self.desk
-        )
+            self.n, self.now_ns, self.orders, self.closed, self.books, self.account, self.teams, self.flow, self.desk, self.resting,
+            tuple(self.touched),
+        )  # fmt: skip
         return core, tuple(self.effects)
+
+    def _count_messages(self) -> None:
+        """Every request on an order takes a token, cancels too. They are not held up when there is none: they may owe a whole bucket."""
+        rate = message_rate(self.desk, self.now_ns)
+        if rate is None:
+            return
+        bucket = self.flow.messages
+        for effect in self.effects:
+            if isinstance(effect, _MESSAGES):
+                bucket = take(bucket, self.now_ns, rate)
+        if bucket is not self.flow.messages:
+            self.flow = attrs.evolve(self.flow, messages=bucket)
 
     # --- state ---------------------------------------------------------------------------------------------------
 
@@ -63,13 +149,14 @@ class Turn:
         return self.orders.get(key) or self.closed.get(key)
 
     def put_order(self, old: Order | None, new: Order) -> None:
-        """Write an order, and with it its book, the total, and the map it belongs to."""
+        """Write an order, and with it its books, the tallies, and the map it belongs to."""
         key = new.key
         was, now = NO_SHARE if old is None else share(old), share(new)
         if was != now:
-            sym = new.spec.sym
-            self.put_book(sym, rebook(self.books.get(sym, FLAT), was, now, new))
+            self._rebook(was, now, new)
             self.unknown_moved = self.unknown_moved or was[_UNKNOWN] != now[_UNKNOWN]
+        if self.resting is not None:
+            self._move_levels(rests_at(old) if old is not None else (), new)
         done = not now[_OPEN]
         if old is not None and not was[_OPEN]:
             if done:
@@ -87,11 +174,67 @@ class Turn:
             self.orders = self.orders.set(key, new)
         self.touched.append(key)
 
-    def put_book(self, sym: int, book: Book) -> None:
-        """Write a book, and with it the total."""
+    def _rebook(self, was: Share, now: Share, order: Order) -> None:
+        sym = order.spec.sym
         old = self.books.get(sym, FLAT)
-        self.total = Notional(self.total - worst_value(old) + worst_value(book))
-        self.books = self.books.set(sym, book)
+        book = rebook(old, was, now, order)
+        if self.put_book(sym, book) > 0:
+            self.grown.append(sym)
+        if book.mark != old.mark:
+            self.put_mark(sym, book.mark)
+        owner = order.spec.owner
+        if owner:
+            key = book_key(owner, sym)
+            team = self.books.get(key)
+            if team is None:
+                team = with_mark(with_contract(FLAT, book.contract), book.mark)
+            if self.put_book(key, rebook(team, was, now, order)) > 0:
+                self.grown.append(key)
+
+    def put_mark(self, sym: int, mark: Price) -> None:
+        """Value the symbol at this price, in the book of every owner."""
+        for owner in range(len(self.desk.config.strategies) + 1):
+            key = book_key(owner, sym)
+            book = self.books.get(key)
+            if book is not None or not owner:
+                self.put_book(key, with_mark(book or FLAT, mark))
+
+    def put_book(self, key: int, book: Book) -> int:
+        """Write a book, and with it the tally of its owner; by how much its worst case has grown."""
+        old = self.books.get(key, FLAT)
+        self.books = self.books.set(key, book)
+        worse, gained = worst_value(book) - worst_value(old), gain_value(book) - gain_value(old)
+        opened = book.open_orders - old.open_orders
+        if gained:
+            self.moved.append(key)
+        if worse or gained or opened:
+            owner = owner_of(key)
+            t = self.teams.get(owner, NO_TALLY) if owner else self.account
+            t = Tally(Notional(t.worst + worse), Notional(t.gain + gained), t.open_orders + opened)
+            if owner:
+                self.teams = self.teams.set(owner, t)
+            else:
+                self.account = t
+        return worse
+
+    def _move_levels(self, was: tuple[int, ...], order: Order) -> None:
+        now = rests_at(order)
+        if was == now:
+            return
+        assert self.resting is not None
+        key = resting_key(order.spec.sym, order.spec.side is _SELL)
+        levels = self.resting.get(key, EMPTY_LEVELS)
+        for price in now:
+            levels = added(levels, price)
+        for price in was:
+            levels = dropped(levels, price)
+        self.resting = self.resting.set(key, levels)
+
+    def levels(self) -> Map[int, Levels]:
+        """The prices at which our open orders rest; made from the orders if nobody has needed them yet."""
+        if self.resting is None:
+            self.resting = resting_levels(self.orders)
+        return self.resting
 
     # --- effects --------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ When the shape of a line changes, ``FORMAT`` in ``record.py`` grows by one and o
 object of a line to that of the next format. Steps are chained, each is written once and never touched again. The chain is checked
 when the module is imported, so a missing step shows at start-up and not in the one log that needed it.
 
-A step sees every line of a log: header, records, seal. It leaves ``prev`` and ``hash`` alone; they prove the bytes of the old line and
+A step sees every line of a log: header, records, seal. It changes what it knows and passes on what it does not: a line that was
+never right is refused by the decoder, in its words. It leaves ``prev`` and ``hash`` alone; they prove the bytes of the old line and
 are verified before. Two things are never upcast. Snapshots: the state of an old format is rebuilt by replaying from the first
 segment. Digests: they are over encodings that no longer exist, so a log of an old format is compared by its effects alone.
 """
@@ -59,5 +60,78 @@ def chain_faults(steps: Sequence[Step], current: int) -> list[str]:
     return faults
 
 
-#: The steps there are: none, since format 1 is the first.
-STEPS: Final[tuple[Step, ...]] = ()
+# --- from 1 to 2 ------------------------------------------------------------------------------------------------------
+#
+# A freeze has a scope, which may be more than a symbol; an order says on whose behalf it is; a denial may name all its codes;
+# a configuration has limits by symbol, strategy, window and band, and more triggers. What format 1 could not say was not so.
+
+#: Where ``symbol`` meant a scope.
+_SCOPED: Final = ("Freeze", "Unfreeze", "SetReduceOnly", "PublishFreeze", "ClearFreeze", "ModeChanged")
+#: What came behind the other fields of a class.
+_NEW: Final[dict[str, Line]] = {
+    "SubmitOrder": {"trader": "", "client": "", "explain": False},
+    "ReplaceOrder": {"explain": False},
+    "Freeze": {"metadata": []},
+    "Denied": {"codes": []},
+}
+_NEW_FIGURES: Final[Line] = {
+    "max_order_value": None, "max_order_qty": None, "price_collar_bps": None, "max_open_orders": None, "max_daily_loss": None,
+    "max_drawdown": None, "feed_lost_ms": None, "message_rate": None, "execution_rate": None, "duplicate_window_ms": None,
+    "prevent_self_match": False,
+}  # fmt: skip
+_NO_TRIGGERS: Final[Line] = {"reject_storm": None, "clock_jump_ms": None, "breaker_open": False, "cool_downs": []}
+_NEW_CONFIG: Final[Line] = {
+    "rules": [], "strategies": [], "restricted": [], "triggers": _NO_TRIGGERS, "two_persons": False, "attribution": False,
+    "day_roll_minute": 0,
+}  # fmt: skip
+
+
+def _to_2(line: Line) -> Line:
+    if "haltcore" in line:
+        return {**line, "format": 2, "config": _config_2(line.get("config"))}
+    if "event" not in line:
+        return line
+    event = line["event"]
+    # A place stands in the record of its submit, and that one knows for whom it is.
+    strategy = event.get("strategy", "") if isinstance(event, dict) else ""
+    return {**line, "event": _object_2(event, ""), "effects": _each(line.get("effects"), lambda effect: _object_2(effect, strategy))}
+
+
+def _object_2(found: Any, strategy: str) -> Any:
+    """An event or effect."""
+    if not isinstance(found, dict):
+        return found
+    kind = found.get("class")
+    if kind == "Place":
+        return _with_owner(found, strategy)
+    if kind == "LatchAnswer":
+        return {**found, "rows": _each(found.get("rows"), _scoped)}
+    if kind in ("Started", "Restarted"):
+        return {**found, "config": _config_2(found.get("config"))}
+    return {**(_scoped(found) if kind in _SCOPED else found), **_NEW.get(str(kind), {})}
+
+
+def _with_owner(place: Line, strategy: str) -> Line:
+    """A place with its new fields where they belong: the text of an effect has its keys in one order."""
+    owner = {"strategy": strategy, "trader": "", "client": ""}
+    last: Line = {key: place[key] for key in ("epoch", "fence") if key in place}
+    return {**{key: value for key, value in place.items() if key not in last}, **owner, **last}
+
+
+def _scoped(found: Any) -> Any:
+    return {"scope" if key == "symbol" else key: value for key, value in found.items()} if isinstance(found, dict) else found
+
+
+def _config_2(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    limits = config.get("limits")
+    return {**config, "limits": {**limits, **_NEW_FIGURES} if isinstance(limits, dict) else limits, **_NEW_CONFIG}
+
+
+def _each(found: Any, change: Callable[[Any], Any]) -> Any:
+    return [change(one) for one in found] if isinstance(found, list) else found
+
+
+#: The steps there are.
+STEPS: Final[tuple[Step, ...]] = (Step(1, 2, _to_2),)

@@ -34,9 +34,9 @@ from haltcore.effects import (
     qty,
     usd,
 )
-from haltcore.fsm import EMPTY, Config, Limits, StorePolicy, SubmitOrder, VenueTraits, step
+from haltcore.fsm import EMPTY, Config, CoolDown, FreezeClass, Limits, StorePolicy, SubmitOrder, Triggers, VenueTraits, step
 from haltcore.fsm import events as ev
-from haltcore.fsm.core import ACCOUNT, Core
+from haltcore.fsm.core import ACCOUNT, VENUE, Core, strategy_scope
 from haltcore.fsm.events import Event, OutcomeKind, ReportStatus
 from haltcore.fsm.order import Order, Phase, Replacement, Requests, phase
 from haltcore.fsm.order_change import Times
@@ -144,7 +144,11 @@ SCENARIOS = (
     "store begin latch peer granted none none",
     "begin submit accept freeze acks recover none acks ended none none",
     "begin submit accept freeze acks none recover acks none",
-    "begin submit accept freeze acks none pause_over freeze_x acks none",
+    "begin submit accept freeze_x acks none pause_over freeze acks none",
+    "begin submit accept freeze freeze_x acks ended none none",
+    "begin submit accept freeze_mm acks ended none none unfreeze_mm",
+    "begin link_down link_timer none none link_up cool_down",
+    "begin collapse none none cool_down",
     "store begin latch submit accept freeze recover",
 )
 
@@ -158,7 +162,8 @@ class World:
         self.now = 0
         self.config = Config(
             "spec001", ("X",), Limits(edge_freeze_threshold_bps=Bps(10**12)), VenueTraits(conditional=False, place_expiry_ms=0),
-            store=StorePolicy(configured=store),
+            store=StorePolicy(configured=store), strategies=("mm",),
+            triggers=Triggers(cool_downs=(CoolDown(FreezeClass.NETWORK, 1, 1), CoolDown(FreezeClass.EDGE, 1, 1))),
         )  # fmt: skip
         self._modes, self._sweeps = modes, sweeps
 
@@ -167,7 +172,7 @@ class World:
         before = self.core
         self.core, effects = step(before, event)
         self.open += effects
-        for scope in (ACCOUNT, 1):
+        for scope in (ACCOUNT, VENUE, 1, strategy_scope(1)):
             _see(self._modes, _mode(before, scope), _mode(self.core, scope), label)
         _see(self._sweeps, _sweep(before), _sweep(self.core), label)
 
@@ -221,7 +226,7 @@ def _outcomes(w: World, retry_after_ms: int) -> None:
 
 
 def _submit(w: World) -> None:
-    w.feed(SubmitOrder(w.now, "X", Side.BUY, qty("2"), price("10")), "SubmitOrder")
+    w.feed(SubmitOrder(w.now, "X", Side.BUY, qty("2"), price("10"), strategy="mm"), "SubmitOrder")
     place = w.take(Place)[0]
     assert isinstance(place, Place)
     w.feed(ev.Outcome(w.now, place.id, ev.Verb.PLACE, place.order, OutcomeKind.ACKNOWLEDGED), "placed")
@@ -251,8 +256,8 @@ def _timer(w: World, purpose: Purpose, label: str) -> None:
     w.feed(ev.TimerFired(w.now, timer.id, purpose, timer.key), label)
 
 
-def _freeze(w: World, symbol: str) -> None:
-    w.feed(ev.Freeze(w.now, symbol, Trigger.MANUAL, "test", "ops"), "Freeze")
+def _freeze(w: World, scope: str) -> None:
+    w.feed(ev.Freeze(w.now, scope, Trigger.MANUAL, "test", "ops"), "Freeze")
 
 
 _LATCHED = ev.LatchRow("", 1, Trigger.MANUAL, "test", "ops")
@@ -275,6 +280,10 @@ WORDS: dict[str, Callable[[World], None]] = {
     "freeze": lambda w: _freeze(w, ""),
     "freeze_x": lambda w: _freeze(w, "X"),
     "collapse": lambda w: w.feed(ev.EdgeUpdate(w.now, "X", Bps(0)), "EdgeUpdate below the threshold"),
+    "freeze_mm": lambda w: _freeze(w, "strategy:mm"),
+    "unfreeze_mm": lambda w: w.feed(ev.Unfreeze(w.now, "strategy:mm", "ops", "test"), "Unfreeze"),
+    "link_up": lambda w: w.feed(ev.VenueLink(w.now, True, "test"), "VenueLink up"),
+    "cool_down": lambda w: _timer(w, Purpose.COOL_DOWN, "cool-down over"),
     "unfreeze": lambda w: w.feed(ev.Unfreeze(w.now, "", "ops", "test"), "Unfreeze"),
     "force": lambda w: w.feed(ev.Unfreeze(w.now, "", "ops", "test", True), "Unfreeze by force"),
     "reduce": lambda w: w.feed(ev.SetReduceOnly(w.now, "", True, "ops", "test"), "SetReduceOnly on"),
@@ -339,7 +348,7 @@ def render() -> str:
     for title, lead, body in (
         ("Phases of an order", "Reports that change nothing, or only figures, are left out. All pairs stand in `tables.md`.",
          chart(order_arrows(), "PENDING_NEW")),
-        ("Modes of a scope", "The account or one symbol.", chart(modes, "ACTIVE")),
+        ("Modes of a scope", "The account, the venue, one symbol or one strategy.", chart(modes, "ACTIVE")),
         ("Phases of the sweep", "One sweep at a time; outside it is `[*]`.", chart(sweeps, "")),
     ):  # fmt: skip
         lines += ["", f"## {title}", "", lead, "", *body]

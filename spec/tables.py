@@ -61,13 +61,7 @@ def essay_tables(module: Any) -> list[str]:
     return taken
 
 
-# --- gate, orders, handlers, effects ----------------------------------------------------------------------------------
-
-
-def gate() -> list[str]:
-    """The checks in order."""
-    rows = [(str(n), f"`{check.code}`", check.demands, "form" if check.form else "") for n, check in enumerate(CHECKS, 1)]
-    return table(("#", "code", "the order passes if", ""), rows)
+# --- orders, handlers, effects ----------------------------------------------------------------------------------------
 
 
 def order_table() -> list[str]:
@@ -189,11 +183,17 @@ COMPUTED: dict[tuple[str, str], Callable[[], list[str]]] = {
     ("commands", "denial.code"): lambda: [check.code for check in CHECKS],
     ("freeze", "*refusal"): _refusals,
     ("freeze", "'unfreeze_' + event.kind.value"): lambda: [f"unfreeze_{kind.value}" for kind in LatchKind if kind is not LatchKind.OK],
+    ("operators", "code"): lambda: ["restricted", "unrestricted"],
     ("sweep", "'sweep_' + status.value"): lambda: [f"sweep_{status.value}" for status in SweepStatus if status is not SweepStatus.SUCCESS],
 }
 
-#: Which argument of which call is the code. ``Turn``'s own methods hand theirs on.
-_CALLS = {"reject": ("Rejected", 0), "alert": ("Alert", 1), "Rejected": ("Rejected", 1), "Denied": ("Denied", 1), "Alert": ("Alert", 2)}
+#: Which argument of which call is the code.
+_CALLS = {
+    "reject": ("Rejected", 0), "alert": ("Alert", 1), "Rejected": ("Rejected", 1), "Denied": ("Denied", 1), "Alert": ("Alert", 2),
+    "_tell": ("Alert", 2),
+}  # fmt: skip
+#: These hand on what they were given, so their calls are looked at instead.
+_HAND_ON = ("turn.reject", "turn.alert", "operators._tell")
 _EMITTED = {"Rejected": 1, "Denied": 1, "Alert": 2}
 
 
@@ -201,7 +201,7 @@ def codes_in(module: str, source: str) -> Iterator[Code]:
     """Every code of one module. Raises LookupError for one that can neither be read nor is named in ``COMPUTED``."""
     for function in _outermost(ast.parse(source).body):
         name = getattr(function, "name", "")
-        if module == "turn" and name in ("reject", "alert"):
+        if f"{module}.{name}" in _HAND_ON:
             continue
         for call in ast.walk(function):
             found = _code_argument(call) if isinstance(call, ast.Call) else None
@@ -247,9 +247,7 @@ def _values(module: str, argument: ast.expr, where: str) -> list[str]:
 
 
 def _words(rest: list[ast.expr]) -> str:
-    if not rest:
-        return ""
-    text = rest[0]
+    text = next((given for given in rest if isinstance(given, (ast.Constant, ast.JoinedStr))), None)
     if isinstance(text, ast.Constant):
         return str(text.value)
     return "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in getattr(text, "values", ()))
@@ -286,7 +284,6 @@ def send_codes() -> list[str]:
 def render() -> str:
     """The whole file."""
     parts = [
-        ("The gate", "Every submit and replace passes these in order (`fsm/risk.py`). The first that fails denies with its code.", gate()),
         ("Reports about an order", "One row per kind of report, one column per phase (`fsm/order_rules.py`).", order_table()),
         ("Notes", "What a rule's outcome calls for, and what the program then does with a working order (`fsm/reports.py`).", notes()),
         ("Events", "Every event class and the function that handles it (`fsm/step.py`).", handlers()),

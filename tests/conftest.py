@@ -1,7 +1,7 @@
 """Options and profiles of the whole suite.
 
-``--plans N``: how many simulated plans (200 by default; ``--first-plan`` is where they begin). ``--reach=large``: the larger
-worlds of the exhaustive search.
+``--plans N``: how many simulated plans (200 by default; ``--first-plan`` is where they begin). ``--events N``: over how many random events
+exposure is checked (20,000 by default). ``--reach=large``: the larger worlds of the exhaustive search.
 ``--hypothesis-profile=long``: more examples. The default profile draws the same examples in every run.
 """
 
@@ -17,5 +17,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The suite's own options."""
     parser.addoption("--plans", type=int, default=200, help="how many simulated plans to run")
     parser.addoption("--first-plan", type=int, default=0, help="the seed of the first simulated plan")
+    parser.addoption("--events", type=int, default=20_000, help="how many random events exposure is checked over")
     parser.addoption("--seeds", type=int, default=1_000, help="how many seeds a benchmark under faults takes")
     parser.addoption("--reach", choices=("small", "large"), default="small", help="how large the exhaustively searched worlds are")

@@ -37,8 +37,8 @@ from haltcore.effects import (
     qty,
 )
 from haltcore.effects.values import SCALE
-from haltcore.fsm.config import Config, Limits, StorePolicy, SweepPolicy, VenueTraits
-from haltcore.fsm.core import EMPTY, Core
+from haltcore.fsm.config import Config, StorePolicy, SweepPolicy, VenueTraits
+from haltcore.fsm.core import EMPTY, Core, scope_key
 from haltcore.fsm.events import (
     CancelOrder,
     Event,
@@ -74,6 +74,7 @@ from haltcore.fsm.events import (
     Unfreeze,
 )
 from haltcore.fsm.invariants import broken, broken_state
+from haltcore.fsm.limits import Limits
 from haltcore.fsm.order import Order, OrdStatus
 from haltcore.fsm.outcomes import outcome
 from haltcore.fsm.step import step
@@ -182,11 +183,13 @@ class Session:
         order = self.order(key)
         return order.status, order.cum_qty // SCALE, order.leaves_qty // SCALE
 
-    def mode(self, symbol: str = "") -> Mode:
+    def mode(self, scope: str = "") -> Mode:
         """The mode of one scope."""
         desk = self.core.desk
         assert desk is not None
-        control = desk.controls.get(desk.index[symbol] + 1 if symbol else 0)
+        key = scope_key(desk, scope)
+        assert key is not None, f"{scope!r} is no scope"
+        control = desk.controls.get(key)
         return control.mode if control is not None else Mode.ACTIVE
 
     def position(self, symbol: str = BTC) -> Qty:
@@ -339,9 +342,11 @@ class Session:
         """Answer the sweep: every cancel acknowledged and done, every list empty, until the scope is FROZEN."""
         for _ in range(rounds):
             assert self.core.desk is not None
-            if self.core.desk.sweep is None:
+            sweep = self.core.desk.sweep
+            if sweep is None:
                 return
-            self._answer_sweep(self.effects)
+            awaited = [(sweep.batch, index) for index in sweep.awaiting]
+            self._answer_sweep(tuple(effect for effect in self.history if effect.id in awaited or effect.id == sweep.timer))
         raise AssertionError("the sweep does not end")
 
     def _answer_sweep(self, asked: tuple[Effect, ...]) -> None:

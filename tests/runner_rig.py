@@ -159,7 +159,7 @@ class Rig:
         self.seen: list[tuple[Event, tuple[Effect, ...]]] = []
         self.alerts: list[Alert] = []
         options = {"who": "runner", "people": People(self.alerts.append), "observer": self._observe, **options}
-        self.bot = Runner(conf or config(), venue=self.venue, journal=journal, clock=self.clock, disk=self.disk, **options)
+        self.bot = Runner(conf or config(), venue=self.venue, journal=journal, disk=self.disk, **{"clock": self.clock, **options})
 
     def _observe(self, event: Event, core: Core, effects: tuple[Effect, ...]) -> None:  # noqa: ARG002
         self.seen.append((event, effects))

@@ -39,6 +39,12 @@ def test_an_exception_says_whether_something_may_have_happened(kind: type[Haltco
     assert isinstance(error, HaltcoreError)
 
 
+def test_a_denial_may_name_all_checks_and_a_rejection_its_record() -> None:
+    assert OrderDenied("frozen", "x").codes == ()
+    assert OrderDenied("frozen", "x", codes=("frozen", "off_tick")).codes == ("frozen", "off_tick")
+    assert CommandRejected("not_frozen", "x").record == 0
+
+
 @pytest.mark.parametrize("status", SweepStatus)
 def test_a_proof_is_verified_by_success_alone(status: SweepStatus) -> None:
     report = SweepReport((9, 0), status, SweepMethod.MIXED, 5, 4, 3, 2, 7, 1_999_999)

@@ -119,7 +119,8 @@ def placed_again_after_a_restart(patch: pytest.MonkeyPatch) -> None:
         handle(turn, event)
         for o in turn.orders.values():
             s = o.spec
-            turn.emit(Place, o.key, s.client_id, s.symbol, s.side, s.type, o.qty, o.price, None, s.tif, False, False, 0, NO_FENCE)
+            whose = (s.strategy, s.trader, s.client)
+            turn.emit(Place, o.key, s.client_id, s.symbol, s.side, s.type, o.qty, o.price, None, s.tif, False, False, *whose, 0, NO_FENCE)
 
     patch.setitem(HANDLERS, Restarted, on_restarted)
 

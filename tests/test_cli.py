@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from haltcore.adapters import demo as demos
-from haltcore.adapters.cli import _Screen, main
+from haltcore.adapters.cli import main
+from haltcore.adapters.cli_demo import Screen
 from haltcore.adapters.disk import RealDisk
 from haltcore.adapters.journal import Journal
 from haltcore.adapters.runner import Runner
@@ -76,7 +77,7 @@ def test_help_names_every_exit_code_and_verb() -> None:
 def test_version() -> None:
     result = run("--version")
     assert result.exit_code == 0
-    assert "format 1" in result.output
+    assert "format 2" in result.output
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_one_flipped_byte_names_its_line(log: Path, verb: list[str]) -> None:
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
 def test_a_log_from_the_future(log: Path, verb: list[str]) -> None:
     first, rest = log.read_bytes().split(b"\n", 1)
-    body = first[: first.index(b',"hash"')].replace(b'"format":1', b'"format":9')
+    body = first[: first.index(b',"hash"')].replace(b'"format":2', b'"format":9')
     log.write_bytes(body + b',"hash":"%b"}\n' % hashlib.sha256(body).hexdigest().encode() + rest)
     result = run(*verb, str(log))
     assert result.exit_code == 5
@@ -369,7 +370,7 @@ def test_the_screen_keeps_pace_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    screen = _Screen(silent=False)
+    screen = Screen(silent=False)
     screen.on_jump(10**9)
     screen.say("FREEZE   now")
     screen.on_jump(2 * 10**9)

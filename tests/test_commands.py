@@ -5,30 +5,50 @@ Method: each command in each state it may meet; the effect is compared field by 
 
 import pytest
 from haltcore.effects import Cancel, Denied, OrdType, Place, Rejected, Replace, TimeInForce, price, qty
-from haltcore.fsm.events import OrderReplaced, SubmitOrder
+from haltcore.fsm.events import InstrumentDefined, OrderReplaced, SubmitOrder
+from haltcore.fsm.exposure import book_key
+from haltcore.fsm.instrument import Instrument
 from haltcore.fsm.order import OrdStatus
 
+from tests.gate_world import STRATEGIES, holding
 from tests.helpers import BTC, BUY, ETH, SELL, SESSION, Session, with_limits
 from tests.test_hazards import FINISHED, State, acknowledged, pending_new, unknown
 
 
 def test_a_place_says_what_the_submit_asked_under_an_id_of_its_record() -> None:
-    s = Session()
-    s.mark(100, ETH)
+    """RTS 6 Art. 12(3): the order carries strategy, trader and client."""
+    s = holding(1)
     s.feed(
         SubmitOrder(
-            s.now, ETH, SELL, qty("0.3"), price(99), OrdType.STOP_LIMIT, price(101), TimeInForce.IOC, post_only=True, reduce_only=True,
-            strategy="mm",
+            s.now, BTC, SELL, qty("0.3"), price(99), OrdType.STOP_LIMIT, price(101), TimeInForce.IOC, post_only=True, reduce_only=True,
+            strategy="mm", trader="t1", client="c1",
         )
     )  # fmt: skip
     place = s.one(Place)
-    assert (place.symbol, place.side, place.type, place.tif) == (ETH, SELL, OrdType.STOP_LIMIT, TimeInForce.IOC)
+    assert (place.symbol, place.side, place.type, place.tif) == (BTC, SELL, OrdType.STOP_LIMIT, TimeInForce.IOC)
     assert (place.qty, place.price, place.stop_price) == (qty("0.3"), price(99), price(101))
     assert (place.post_only, place.reduce_only) == (True, True)
+    assert (place.strategy, place.trader, place.client) == ("mm", "t1", "c1")
     assert place.order == s.core.seq
     assert place.client_id.startswith(SESSION)
     spec = s.order(place.order).spec
-    assert (spec.strategy, spec.submitted_ns, spec.client_id) == ("mm", s.now, place.client_id)
+    assert (spec.strategy, spec.trader, spec.client, spec.owner) == ("mm", "t1", "c1", 0), "no strategies are configured, so none has books"
+    assert (spec.submitted_ns, spec.client_id) == (s.now, place.client_id)
+
+
+def test_an_order_of_a_configured_strategy_is_kept_in_its_books_too() -> None:
+    s = Session(strategies=STRATEGIES)
+    key = s.submit(BUY, 3, strategy="arb")
+    assert s.order(key).spec.owner == 2
+    assert s.core.books[book_key(2, 0)].buy_qty == s.core.books[0].buy_qty == qty(3)
+    assert s.core.teams[2].open_orders == s.core.account.open_orders == 1
+
+
+def test_an_order_remembers_the_contract_it_was_made_in() -> None:
+    s = Session()
+    s.feed(InstrumentDefined(s.now, BTC, Instrument(inverse=True, multiplier=100 * 10**12)))
+    assert s.order(s.submit(BUY, 3)).spec.inverse
+    assert not s.order(s.submit(BUY, 3, symbol=ETH)).spec.inverse
 
 
 def test_ids_are_never_used_twice() -> None:

@@ -10,10 +10,10 @@ import pytest
 from haltcore.adapters.demo import MAX_SEED, Plan, Result, free_name, play
 from haltcore.adapters.disk import MemoryDisk
 from haltcore.adapters.journal import JournalFailed
-from haltcore.effects import ModeChanged, Place
+from haltcore.effects import Mode, ModeChanged, Place, Trigger
 from haltcore.fsm.chain import Fault
 from haltcore.fsm.core import Core
-from haltcore.fsm.events import EdgeUpdate, Event, SubmitOrder
+from haltcore.fsm.events import EdgeUpdate, Event, InstrumentDefined, SubmitOrder
 from haltcore.fsm.replay import Source, entries
 from haltcore.fsm.step import step
 from haltcore.fsm.verdict import Kind
@@ -81,6 +81,21 @@ def test_the_numbers_in_the_result_lead_to_the_right_records() -> None:
     assert result.sample in [place.client_id for place in places]
     # The conditional book is part of the story.
     assert any(place.stop_price is not None for place in places)
+
+
+@pytest.mark.parametrize("faults", ["none", "harsh"])
+@pytest.mark.parametrize("plan", [Plan(orders=4, freeze_at_s=20), Plan(freeze_at_s=45), Plan(orders=400, freeze_at_s=12)])
+def test_the_day_hits_no_limit_by_accident(plan: Plan, faults: str) -> None:
+    unset = {name for name, value in attrs.asdict(plan.config.limits).items() if value in (None, False)}
+    assert unset == {"max_order_qty", "max_drawdown", "feed_lost_ms", "execution_rate", "duplicate_window_ms", "prevent_self_match"}
+    result, disk, _ = played(attrs.evolve(plan, faults=faults))
+    assert {code for code, _ in result.denials} <= {"max_order_value", "max_inventory_usd", "unknown_order_in_slot", "frozen"}
+    assert sum(count for _, count in result.denials) == result.denied
+    assert result.fills > 0
+    records = list(entries([Source(PATH, disk.read(PATH))]))
+    assert [e.event.symbol for e in records if isinstance(e.event, InstrumentDefined)] == ["BTCUSDT", "ETHUSDT"]
+    freezes = [e.trigger for entry in records for e in entry.effects if isinstance(e, ModeChanged) and e.mode is Mode.FREEZING]
+    assert freezes == [Trigger.EDGE_COLLAPSE]
 
 
 def test_a_full_disk_freezes_and_is_not_called_a_success() -> None:

@@ -52,7 +52,7 @@ from haltcore.fsm.events import (
 )
 from haltcore.fsm.freeze import may_send
 
-from tests.helpers import BTC, BUY, ETH, SELL, Session, foreign_row, price, row, with_limits
+from tests.helpers import BTC, ETH, SELL, Session, config, foreign_row, price, row, with_limits
 
 STORE = StorePolicy(configured=True)
 
@@ -68,11 +68,6 @@ def by_edge(s: Session) -> None:
     s.feed(EdgeUpdate(s.now, BTC, bps(150)))
 
 
-def by_link(s: Session) -> None:
-    s.feed(VenueLink(s.now, False, "lost"))
-    s.fire(s.one(SetTimer))
-
-
 def by_peer(s: Session) -> None:
     s.fire(purpose=Purpose.LATCH)
     s.latch(s.one(ReadFreeze), LatchRow("", 3, Trigger.MANUAL, "ill", "peer"))
@@ -82,10 +77,9 @@ def by_stopping(s: Session) -> None:
     s.feed(Stopping(s.now, True, "tester"))
 
 
-TRIGGERS: dict[Trigger, Callable[[Session], object]] = {
+#: Those that somebody says; what the core sees by itself is tried in ``test_watch.py``.
+SAID: dict[Trigger, Callable[[Session], object]] = {
     Trigger.MANUAL: lambda s: s.freeze(),
-    Trigger.EDGE_COLLAPSE: by_edge,
-    Trigger.VENUE_LOST: by_link,
     Trigger.PEER: by_peer,
     Trigger.STOPPING: by_stopping,
     Trigger.JOURNAL: lambda s: s.freeze(trigger=Trigger.JOURNAL),
@@ -93,17 +87,13 @@ TRIGGERS: dict[Trigger, Callable[[Session], object]] = {
 }
 
 
-def test_every_trigger_is_tried() -> None:
-    assert list(Trigger) == sorted(TRIGGERS, key=list(Trigger).index)
-
-
-@pytest.mark.parametrize("trigger", TRIGGERS)
+@pytest.mark.parametrize("trigger", SAID)
 def test_each_trigger_freezes_the_account_in_its_own_step_and_nothing_is_placed_after(trigger: Trigger) -> None:
-    s = Session(store=STORE, limits=with_limits(edge=200))
+    s = Session(store=STORE)
     key = s.working()
-    TRIGGERS[trigger](s)
+    SAID[trigger](s)
     changed = s.one(ModeChanged)
-    assert (changed.symbol, changed.mode, changed.trigger) == ("", Mode.FREEZING, trigger)
+    assert (changed.scope, changed.mode, changed.trigger) == ("", Mode.FREEZING, trigger)
     assert [m.label for m in s.got(Metric) if m.name == "freeze_triggered_total"] == [trigger.value]
     assert [a.code for a in s.got(Alert)] == ["frozen"]
     assert bool(s.got(PublishFreeze)) == (trigger is not Trigger.PEER), "what a peer published need not be published again"
@@ -115,13 +105,21 @@ def test_each_trigger_freezes_the_account_in_its_own_step_and_nothing_is_placed_
     assert s.got(Cancel), "cancels go"
 
 
-def test_the_seeds_scenario_an_edge_of_150_below_200_freezes_and_cancels_three_orders() -> None:
-    s = Session(limits=with_limits(edge=200))
-    keys = [s.working(BUY, at=100 - n) for n in range(3)]
+def test_the_seeds_edge_collapse_at_200_bps_cancels_three_orders_and_denies_new_ones() -> None:
+    s = Session(config(symbols=(BTC, ETH, "SOLUSDT"), limits=with_limits(edge=200)))
+    keys = [s.working(symbol=symbol) for symbol in s.config.symbols]
     s.feed(EdgeUpdate(s.now, BTC, bps(200)))
     assert s.effects == (), "strictly below"
     s.feed(EdgeUpdate(s.now, BTC, bps(150)))
     assert s.one(ModeChanged).reason == "edge 150 bps in BTCUSDT is below 200 bps"
+    assert [m.value for m in s.got(Metric) if (m.name, m.label) == ("freeze_triggered_total", "edge_collapse")] == [1]
+    books = [(symbol, conditional) for symbol in s.config.symbols for conditional in (False, True)]
+    assert [(e.symbol, e.conditional) for e in s.got(CancelAll)] == books
+    frozen_by = s.effects
+    for symbol in s.config.symbols:
+        s.ask(symbol=symbol)
+        assert s.codes() == ["sweeping"]
+    s.effects = frozen_by
     for effect in s.got(CancelAll):
         s.outcome(effect)
     for key in keys:
@@ -135,20 +133,41 @@ def test_the_seeds_scenario_an_edge_of_150_below_200_freezes_and_cancels_three_o
     totals = {m.name: m.value for m in s.got(Metric)}
     assert totals["mm_cancel_all_orders_total"] == 3
     assert totals["mm_cancel_all_remaining_orders"] == 0
+    for symbol in s.config.symbols:
+        s.ask(symbol=symbol)
+        assert s.codes() == ["frozen"]
+    assert s.core.desk is not None
+    (record,) = s.core.desk.freezes
+    assert (record.trigger, dict(record.metadata)["value"], dict(record.metadata)["threshold"]) == (Trigger.EDGE_COLLAPSE, "150", "200")
 
 
-def test_a_low_edge_is_a_level_and_says_nothing_new_while_frozen() -> None:
-    s = Session(limits=with_limits(edge=200))
-    by_edge(s)
-    by_edge(s)
-    assert s.effects == ()
+def test_the_seeds_manual_freeze_cancels_and_denies_until_a_person_unfreezes() -> None:
+    s = Session()
+    s.working()
+    s.feed(Freeze(s.now, "", Trigger.MANUAL, "exchange connectivity issues", "ops"))
+    s.prove_empty()
+    assert s.core.desk is not None
+    (record,) = s.core.desk.freezes
+    assert (record.trigger, record.reason, record.by, record.at_ns) == (Trigger.MANUAL, "exchange connectivity issues", "ops", s.now)
+    assert not s.core.orders
+    s.ask()
+    assert s.codes() == ["frozen"]
+    s.unfreeze(by="ops", why="connectivity restored")
+    assert s.mode() is Mode.ACTIVE
+    assert s.submit()
 
 
-@pytest.mark.parametrize("feed", [lambda s: s.freeze("XRPUSDT"), lambda s: s.feed(EdgeUpdate(s.now, "XRPUSDT", bps(1)))])
-def test_an_unknown_symbol_is_refused(feed: Callable[[Session], object]) -> None:
-    s = Session(limits=with_limits(edge=200))
-    feed(s)
-    assert s.codes() == ["unknown_symbol"]
+@pytest.mark.parametrize("scope", ["XRPUSDT", "strategy:mm", "strategy:", "Venue"])
+def test_an_unknown_scope_is_refused(scope: str) -> None:
+    s = Session()
+    s.freeze(scope)
+    assert s.codes() == ["unknown_scope"]
+    reduce_only(s, symbol=scope)
+    assert s.codes() == ["unknown_scope"]
+    s.unfreeze(scope)
+    assert s.codes() == ["unknown_scope"]
+    assert s.core.desk is not None
+    assert (s.core.desk.freezes, len(s.core.desk.controls)) == ((), 0)
 
 
 # --- idempotence and scopes -----------------------------------------------------------------------------------------------
@@ -254,7 +273,7 @@ def test_unfreeze_after_the_proof_names_who_and_why() -> None:
     assert s.submit()
 
 
-@pytest.mark.parametrize(("symbol", "code"), [("", "not_frozen"), (BTC, "not_frozen"), ("XRPUSDT", "unknown_symbol")])
+@pytest.mark.parametrize(("symbol", "code"), [("", "not_frozen"), (BTC, "not_frozen"), ("venue", "not_frozen")])
 def test_unfreeze_of_what_is_not_frozen_is_refused(symbol: str, code: str) -> None:
     s = Session()
     s.unfreeze(symbol)
@@ -284,7 +303,7 @@ def test_with_a_store_the_latch_is_cleared_first_by_compare_and_set() -> None:
     s = stored()
     s.unfreeze(why="well")
     clear = s.one(ClearFreeze)
-    assert (clear.symbol, clear.latch_epoch, clear.by, clear.why) == ("", 5, "tester", "well")
+    assert (clear.scope, clear.latch_epoch, clear.by, clear.why) == ("", 5, "tester", "well")
     assert s.mode() is Mode.FROZEN
     s.ask()
     assert s.one(Denied).code == "frozen"
@@ -317,7 +336,7 @@ def test_a_freeze_that_could_not_be_published_is_published_when_the_store_is_bac
     s.latch(s.one(PublishFreeze), kind=LatchKind.UNAVAILABLE)
     s.fire(purpose=Purpose.LATCH)
     s.latch(s.one(ReadFreeze))
-    assert s.one(PublishFreeze).symbol == ""
+    assert s.one(PublishFreeze).scope == ""
 
 
 def test_a_peers_unfreeze_is_not_followed() -> None:
@@ -335,8 +354,6 @@ def test_reduce_only_goes_on_and_off_by_name_and_reason() -> None:
     s = Session()
     reduce_only(s, by="")
     assert s.codes() == ["who_and_why"]
-    reduce_only(s, symbol="XRPUSDT")
-    assert s.codes() == ["unknown_symbol"]
     reduce_only(s, on=False)
     assert s.codes() == ["no_change"]
     reduce_only(s)
@@ -455,7 +472,7 @@ def test_an_unfreeze_that_waits_for_the_store_does_not_lift_a_scope_that_is_open
     s.latch(clear)
     assert s.mode() is Mode.FREEZING
     poll(s)
-    assert s.one(PublishFreeze).symbol == ""
+    assert s.one(PublishFreeze).scope == ""
 
 
 # --- found by a hostile review --------------------------------------------------------------------------------------------
@@ -467,8 +484,8 @@ def poll(s: Session, *rows: LatchRow) -> None:
     s.latch(s.one(ReadFreeze), *rows)
 
 
-def proven_with_store() -> tuple[Session, LatchRow]:
-    s = Session(store=STORE)
+def proven_with_store(**fields: object) -> tuple[Session, LatchRow]:
+    s = Session(store=STORE, **fields)
     s.freeze()
     publish = s.one(PublishFreeze)
     latched = LatchRow("", 1, Trigger.MANUAL, "a test", "tester")
@@ -480,12 +497,11 @@ def proven_with_store() -> tuple[Session, LatchRow]:
 
 @pytest.mark.parametrize("how", [lambda s: s.freeze(reason="NO, STOP"), lambda s: s.feed(EdgeUpdate(s.now, BTC, bps(1)))])
 def test_a_freeze_beats_an_unfreeze_that_waits_for_the_store(how: Callable[[Session], object]) -> None:
-    s, _ = proven_with_store()
-    s.core = attrs.evolve(s.core, desk=attrs.evolve(s.core.desk, config=attrs.evolve(s.config, limits=with_limits(edge=200))))
+    s, _ = proven_with_store(limits=with_limits(edge=200))
     s.unfreeze()
     clear = s.one(ClearFreeze)
     how(s)
-    assert s.one(PublishFreeze).symbol == ""
+    assert s.one(PublishFreeze).scope == ""
     s.latch(clear)
     assert s.mode() is Mode.FROZEN
     s.ask()
@@ -511,7 +527,7 @@ def test_a_store_that_forgot_the_freeze_is_told_again_once_per_reading() -> None
     for _ in range(5):
         poll(s)
         published = s.got(PublishFreeze)
-        assert [effect.symbol for effect in published] == ["", BTC]
+        assert [effect.scope for effect in published] == ["", BTC]
         for effect in published:
             s.latch(effect)
             assert s.got(PublishFreeze) == []
@@ -549,3 +565,108 @@ def test_an_order_of_this_session_that_the_log_does_not_know_freezes() -> None:
     stranger = attrs.evolve(foreign_row("x9"), client_id=client_order_id(s.config.session, 77))
     s.answer_stock(stranger)
     assert s.mode() is Mode.FREEZING
+
+
+# --- scopes of strategies and of the venue ----------------------------------------------------------------------------------
+
+
+def two(**fields: object) -> Session:
+    return Session(config(strategies=("mm", "arb"), **fields))
+
+
+def test_a_frozen_strategy_places_nothing_and_the_other_trades_on() -> None:
+    s = two()
+    s.freeze("strategy:mm")
+    s.ask(strategy="mm")
+    assert s.codes() == ["sweeping"]
+    assert s.submit(strategy="arb")
+    s.prove_empty()
+    s.ask(strategy="mm")
+    assert s.codes() == ["frozen"]
+    s.unfreeze("strategy:mm")
+    assert s.one(ModeChanged).scope == "strategy:mm"
+    assert s.submit(strategy="mm")
+
+
+def test_a_strategy_s_freeze_stops_that_strategy_s_requests_alone_at_the_last_moment() -> None:
+    s = two()
+    places = []
+    for strategy in ("mm", "arb"):
+        s.submit(strategy=strategy)
+        places.append(s.one(Place))
+    s.freeze("strategy:mm")
+    assert [may_send(s.core, place) for place in places] == ["frozen_at_send", ""]
+    s.unfreeze("strategy:mm", force=True)
+    assert [may_send(s.core, place) for place in places] == ["stale_epoch", ""]
+    s.freeze("venue")
+    assert may_send(s.core, places[1]) == "frozen_at_send"
+
+
+def test_a_cancel_all_belongs_to_no_strategy_s_freeze() -> None:
+    s = two()
+    s.working(strategy="mm")
+    s.freeze(BTC)
+    bulk = s.got(CancelAll)[0]
+    s.freeze("strategy:mm")
+    s.unfreeze(BTC, force=True)
+    assert may_send(s.core, bulk) == "freeze_over", "it would take the other strategy's orders too"
+
+
+def test_account_and_venue_are_lifted_separately() -> None:
+    s = two()
+    s.freeze()
+    s.freeze("venue")
+    s.prove_empty()
+    s.unfreeze()
+    assert (s.mode(), s.mode("venue")) == (Mode.ACTIVE, Mode.FROZEN)
+    s.ask(strategy="mm")
+    assert s.codes() == ["frozen"]
+    s.unfreeze("venue")
+    assert s.submit(strategy="mm")
+
+
+@pytest.mark.parametrize("scope", ["", "venue", BTC, "strategy:mm"])
+def test_reduce_only_goes_on_and_off_in_every_scope(scope: str) -> None:
+    s = two()
+    s.fill(s.working(strategy="mm"), 10)
+    reduce_only(s, symbol=scope)
+    assert (s.one(ModeChanged).scope, s.one(ModeChanged).mode) == (scope, Mode.REDUCE_ONLY)
+    s.ask(strategy="mm")
+    assert s.codes() == ["reduce_only"]
+    assert s.submit(SELL, 10, strategy="mm")
+    s.ask(symbol=ETH, strategy="arb")
+    assert bool(s.got(Place)) == (scope not in ("", "venue"))
+    reduce_only(s, symbol=scope, on=False)
+    assert s.submit(strategy="mm")
+
+
+@pytest.mark.parametrize("scope", ["venue", "strategy:mm", BTC])
+def test_every_scope_is_published_followed_and_cleared_in_the_latch(scope: str) -> None:
+    s = two(store=STORE)
+    poll(s)
+    s.freeze(scope)
+    assert s.one(PublishFreeze).scope == scope
+    poll(s, LatchRow(scope, 4, Trigger.MANUAL, "a test", "tester"), LatchRow("strategy:other", 5, Trigger.MANUAL, "not ours", "peer"))
+    assert not s.got(PublishFreeze)
+    s.prove_empty()
+    s.unfreeze(scope)
+    clear = s.one(ClearFreeze)
+    assert (clear.scope, clear.latch_epoch) == (scope, 4)
+    s.latch(clear)
+    assert s.mode(scope) is Mode.ACTIVE
+    poll(s, LatchRow(scope, 6, Trigger.LOSS, "lost", "peer"))
+    assert s.mode(scope) is Mode.FREEZING
+
+
+# --- the history ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_history_keeps_the_last_freezes_with_their_figures() -> None:
+    s = Session(thorough=False)
+    for number in range(300):
+        s.feed(Freeze(s.now, "", Trigger.MANUAL, f"number {number}", "ops", (("why", "a drill"),)))
+    assert s.core.desk is not None
+    freezes = s.core.desk.freezes
+    assert (len(freezes), freezes[0].reason, freezes[-1].reason) == (256, "number 44", "number 299")
+    assert freezes[-1].metadata == (("why", "a drill"),)
+    assert freezes[-1].record == s.core.seq

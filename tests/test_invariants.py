@@ -23,14 +23,32 @@ from haltcore.effects import (
     Trigger,
     Usd,
     qty,
+    usd,
 )
 from haltcore.fsm.core import Core, Desk
-from haltcore.fsm.events import Event, FetchedOrders, MarkPrice, OpenOrders, OrderFilled, SubmitOrder, TimerFired
+from haltcore.fsm.events import (
+    ChangeLimits,
+    Event,
+    FetchedOrders,
+    MarkPrice,
+    OpenOrders,
+    OrderFilled,
+    OverrideLimits,
+    SetReduceOnly,
+    SubmitOrder,
+    TimerFired,
+    Unfreeze,
+)
+from haltcore.fsm.exposure import Tally
 from haltcore.fsm.invariants import INVARIANTS, broken, broken_state
+from haltcore.fsm.levels import levels_of
+from haltcore.fsm.limits import LimitRule, Limits, Override
 from haltcore.fsm.order import Ended, Order
 from haltcore.fsm.step import step
+from haltcore.fsm.turn import resting_levels
+from immutables import Map
 
-from tests.helpers import BTC, BUY, Session, foreign_row, price
+from tests.helpers import BTC, BUY, ETH, Session, foreign_row, price
 
 Step = tuple[Core, Event, Core, list[Effect]]
 
@@ -160,6 +178,75 @@ def frozen_with_an_order() -> Step:
     return before, event, with_order(after, s.order(s.working())), effects
 
 
+# --- limits and operators ---------------------------------------------------------------------------------------------
+
+
+def desk_of(core: Core) -> Desk:
+    assert core.desk is not None
+    return core.desk
+
+
+def under(step_: Step, which: str, **fields: Any) -> Step:
+    """The step with other fields on the desk: before it, after it, or both."""
+    before, event, after, effects = step_
+    if which != "after":
+        before = attrs.evolve(before, desk=attrs.evolve(desk_of(before), **fields))
+    if which != "before":
+        after = attrs.evolve(after, desk=attrs.evolve(desk_of(after), **fields))
+    return before, event, after, effects
+
+
+def limited(**figures: Any) -> Step:
+    """An order of 1 went out, and then there was a limit."""
+    return under(submitted(), "both", rules=(LimitRule(Limits(**figures)),))
+
+
+def owned() -> Step:
+    """An order of a strategy that has books of its own."""
+    s = Session(strategies=("mm",))
+    return taken(s, SubmitOrder(s.now, BTC, BUY, qty(1), price(1), strategy="mm"))
+
+
+def reduce_only_in(scope: str) -> Step:
+    s = Session(strategies=("mm",))
+    s.feed(SetReduceOnly(s.now, scope, True, "ops", "test"))
+    return under(owned(), "before", controls=desk_of(s.core).controls)
+
+
+def flagged_reduce_only() -> Step:
+    before, event, after, effects = submitted()
+    order = next(iter(after.orders.values()))
+    spec = attrs.evolve(order.spec, reduce_only=True)
+    return before, event, attrs.evolve(after, orders=after.orders.set(order.key, attrs.evolve(order, spec=spec))), effects
+
+
+def lifted(event: Event, trigger: Trigger, cool_down: bool = False) -> Step:
+    """A proven freeze of that trigger is lifted in this step."""
+    s = Session()
+    s.freeze(trigger=trigger)
+    s.prove_empty()
+    control = attrs.evolve(desk_of(s.core).controls[0], cool_down=(1, 1) if cool_down else None)
+    core = attrs.evolve(s.core, desk=attrs.evolve(desk_of(s.core), controls=desk_of(s.core).controls.set(0, control)))
+    return core, event, core, [ModeChanged((9, 0), "", Mode.ACTIVE, 2, trigger, "well", "nobody")]
+
+
+def override(by: str, verified_by: str) -> Override:
+    return Override(3, Limits(max_open_orders=9), "", "", 2 * 10**18, by, "why", verified_by, None)
+
+
+MARK = MarkPrice(0, BTC, price(1))
+CHANGE = ChangeLimits(0, LimitRule(Limits(max_open_orders=9)), "ops", "why")
+OVERRIDE = OverrideLimits(0, "", "", Limits(max_open_orders=9), 1, "ops", "why")
+TIMER = TimerFired(0, (1, 1), Purpose.COOL_DOWN, 0)
+
+
+def changed(event: Event, two_persons: bool = False, **fields: Any) -> Step:
+    """Rules or overrides are others after this event."""
+    s = Session(two_persons=two_persons)
+    before, _, after, effects = tick(s)
+    return under((before, event, after, effects), "after", **fields)
+
+
 EDGES: list[tuple[str, Callable[[], Step]]] = [
     ("SAFE-1", place_while_frozen),
     ("SAFE-1", replace_after_frozen),
@@ -177,12 +264,48 @@ EDGES: list[tuple[str, Callable[[], Step]]] = [
     ("SAFE-6", lambda: with_sweep(proven(), streak=0)),
     ("SAFE-6", lambda: with_sweep(proven(), rows=(foreign_row("x"),))),
     ("SAFE-6", lambda: with_sweep(proven(), unread=(("", False),))),
+    ("SAFE-11", lambda: limited(max_inventory_usd=usd("0.5"))),
+    ("SAFE-11", lambda: limited(max_total_notional=usd("0.5"))),
+    ("SAFE-11", lambda: under(owned(), "both", rules=(LimitRule(Limits(max_inventory_usd=usd("0.5")), BTC, "mm"),))),
+    ("SAFE-11", lambda: under(owned(), "both", rules=(LimitRule(Limits(max_total_notional=usd("0.5")), "", "mm"),))),
+    ("SAFE-12", lambda: reduce_only_in("")),
+    ("SAFE-12", lambda: reduce_only_in("venue")),
+    ("SAFE-12", lambda: reduce_only_in(BTC)),
+    ("SAFE-12", lambda: reduce_only_in("strategy:mm")),
+    ("SAFE-12", lambda: under(submitted(), "before", restricted=Map({0: 1}))),
+    ("SAFE-12", lambda: under(submitted(), "before", throttled=Map({0: 1}))),
+    ("SAFE-12", lambda: under(owned(), "before", throttled=Map({1: 1}))),
+    ("SAFE-12", flagged_reduce_only),
+    ("SAFE-13", lambda: lifted(MARK, Trigger.MANUAL)),
+    ("SAFE-13", lambda: lifted(TIMER, Trigger.VENUE_LOST)),
+    ("SAFE-13", lambda: lifted(TIMER, Trigger.LOSS, cool_down=True)),
+    ("SAFE-14", lambda: changed(MARK, rules=())),
+    ("SAFE-14", lambda: changed(TIMER, rules=())),
+    ("SAFE-14", lambda: changed(TIMER, overrides=(override("ops", "ops"),))),
+    ("SAFE-14", lambda: changed(OVERRIDE, two_persons=True, overrides=(override("ops", " OPS "),))),
+]
+#: What looks like one of these and is none.
+ALLOWED: list[Callable[[], Step]] = [
+    lambda: limited(max_inventory_usd=usd("1"), max_total_notional=usd("1")),
+    lambda: reduce_only_in(ETH),
+    lambda: under(owned(), "before", throttled=Map({2: 1})),
+    lambda: lifted(Unfreeze(0, "", "ops", "why"), Trigger.LOSS),
+    lambda: lifted(TIMER, Trigger.VENUE_LOST, cool_down=True),
+    lambda: changed(CHANGE, rules=()),
+    lambda: changed(OVERRIDE, overrides=(override("ops", "ops"),)),
+    lambda: changed(OVERRIDE, two_persons=True, overrides=(override("ops", ""),)),
+    lambda: changed(OVERRIDE, two_persons=True, overrides=(override("ops", "boss"),)),
 ]
 
 
 @pytest.mark.parametrize(("name", "violate"), EDGES)
 def test_each_step_predicate_finds_its_violation(name: str, violate: Callable[[], Step]) -> None:
     assert name in names(broken(*violate()))
+
+
+@pytest.mark.parametrize("allowed", ALLOWED)
+def test_what_is_allowed_breaks_nothing(allowed: Callable[[], Step]) -> None:
+    assert broken(*allowed()) == ()
 
 
 def working_core() -> Core:
@@ -221,7 +344,10 @@ STATES: list[tuple[str, Callable[[Core], Core]]] = [
     ("SAFE-5", lambda core: _book(core, buy_value=Notional(0))),
     ("SAFE-5", lambda core: _book(core, open_orders=2)),
     ("SAFE-5", lambda core: _book(core, unknown_sell=1)),
-    ("SAFE-5", lambda core: attrs.evolve(core, total=Notional(1))),
+    ("SAFE-5", lambda core: attrs.evolve(core, account=attrs.evolve(core.account, worst=Notional(1)))),
+    ("SAFE-5", lambda core: attrs.evolve(core, account=attrs.evolve(core.account, gain=Notional(1)))),
+    ("SAFE-5", lambda core: attrs.evolve(core, teams=core.teams.set(1, Tally(Notional(1), Notional(0), 0)))),
+    ("SAFE-5", lambda core: attrs.evolve(core, resting=resting_levels(core.orders).set(0, levels_of([7])))),
     ("SAFE-5", lambda core: attrs.evolve(core, books=core.books.delete(0))),
     ("SAFE-5", lambda core: with_order(core, attrs.evolve(_order(core), ended=Ended.CANCELLED))),
     ("SAFE-5", lambda core: with_order(core, _order(core), closed=True)),

@@ -20,6 +20,7 @@ from haltcore.adapters.disk import MemoryDisk, RealDisk
 from haltcore.adapters.journal import Journal, JournalFailed, segment_name, segments
 from haltcore.adapters.virtual_time import run
 from haltcore.effects import Effect, price
+from haltcore.fsm import record
 from haltcore.fsm.codec import EVENTS
 from haltcore.fsm.core import EMPTY, Core
 from haltcore.fsm.digest import digest
@@ -204,6 +205,51 @@ def test_a_sealed_log_is_continued_in_a_new_segment() -> None:
     verdict = audit(disk, require_seal=True)
     assert (verdict.kind, verdict.segments, verdict.core) == (Kind.SAME, 3, STEPS[-1][2])
     assert replay([Source("3", disk.read("logs/mm1.0003.jsonl"))]).core == STEPS[-1][2]
+
+
+def _of_format_1() -> bytes:
+    lines = (Path(__file__).parent / "golden" / "v1" / "doubt.jsonl").read_bytes().splitlines(keepends=True)
+    return b"".join(lines[:-1])  # without the seal
+
+
+def _of_rules_1(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    disk = MemoryDisk()
+
+    async def work() -> None:
+        journal = await Journal.create(NAME, config(), disk)
+        put(journal, STEPS)
+        await journal.close(seal=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "RULES", 1)
+        run(work())
+    return bytes(disk.content[NAME])
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"n":99,"ev'])
+@pytest.mark.parametrize("older", ["format", "rules"])
+def test_a_log_left_open_by_an_older_version_goes_on_in_a_new_segment(older: str, torn: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines have another shape, or were decided by other rules, than the header of the old file says."""
+    disk = MemoryDisk()
+    left = _of_format_1() if older == "format" else _of_rules_1(monkeypatch)
+    disk.content[NAME], disk.synced[NAME] = bytearray(left + torn), len(left + torn)
+
+    async def work() -> None:
+        again, verdict = await Journal.open(NAME, disk)
+        assert verdict.torn == len(torn)
+        put(again, marks(verdict.core, 2))
+        await again.close(seal=False)
+        last, verdict = await Journal.open(NAME, disk)
+        put(last, marks(verdict.core, 1))
+        await last.close()
+
+    run(work())
+    assert segments(NAME, disk) == [NAME, "logs/mm1.0002.jsonl"]
+    assert bytes(disk.content[NAME]).startswith(left)
+    assert b'"format":2,"rules":2,' in disk.content["logs/mm1.0002.jsonl"]
+    verdict = audit(disk, require_seal=True)
+    assert (verdict.kind, verdict.segments) == (Kind.SAME, 2)
+    assert sum(1 for _ in entries(Source(file, disk.read(file)) for file in segments(NAME, disk))) == verdict.last
 
 
 def test_a_log_without_records_can_be_continued() -> None:
@@ -574,7 +620,7 @@ def test_friendly_failures_on_real_files(tmp_path: Path) -> None:
 def test_a_log_from_the_future(tmp_path: Path) -> None:
     disk = MemoryDisk()
     run(closed(disk))
-    line = bytes(disk.content[NAME]).split(b"\n")[0].replace(b'"format":1', b'"format":7').split(b',"hash"')[0]
+    line = bytes(disk.content[NAME]).split(b"\n")[0].replace(b'"format":2', b'"format":7').split(b',"hash"')[0]
     (tmp_path / "mm1.jsonl").write_bytes(line + b',"hash":"%b"}\n' % hashlib.sha256(line).hexdigest().encode())
     error = opened(tmp_path / "mm1.jsonl")
     assert error.code == "unsupported"

@@ -4,6 +4,8 @@ Method: start, restart, link loss and stop are played; the questions asked are a
 the timer table in ``life.py``.
 """
 
+from typing import Any
+
 import pytest
 from haltcore.effects import (
     Alert,
@@ -19,13 +21,28 @@ from haltcore.effects import (
     Rejected,
     SetTimer,
     Trigger,
+    bps,
     price,
     qty,
+    usd,
 )
-from haltcore.fsm.config import StorePolicy, VenueTraits
-from haltcore.fsm.events import FetchedPositions, LatchKind, LatchRow, PositionRow, Positions, Stopping, VenueLink
+from haltcore.fsm.bucket import left
+from haltcore.fsm.config import CoolDown, FreezeClass, StorePolicy, Triggers, VenueTraits
+from haltcore.fsm.events import (
+    ChangeLimits,
+    EdgeUpdate,
+    FetchedPositions,
+    LatchKind,
+    LatchRow,
+    OverrideLimits,
+    PositionRow,
+    Positions,
+    Stopping,
+    VenueLink,
+)
+from haltcore.fsm.limits import LimitRule, Limits, Rate
 
-from tests.helpers import BTC, BUY, ETH, MS, Session, fetch_failed, foreign_row, row
+from tests.helpers import BTC, BUY, ETH, MS, Session, config, fetch_failed, foreign_row, row
 
 STORE = StorePolicy(configured=True)
 
@@ -147,7 +164,9 @@ def test_a_link_that_stays_down_freezes() -> None:
     s = Session()
     down(s)
     s.fire(s.one(SetTimer))
-    assert s.mode() is Mode.FREEZING
+    assert s.mode("venue") is Mode.FREEZING
+    s.ask()
+    assert s.one(Denied).code == "sweeping"
 
 
 def test_saying_it_twice_changes_nothing() -> None:
@@ -296,3 +315,108 @@ def test_both_rows_of_an_account_in_hedge_mode_count() -> None:
     s.answer_stock(positions=(PositionRow(BTC, qty(5), price(100)), PositionRow(BTC, qty(-3), None)))
     assert s.position() == qty(2)
     assert s.core.books[0].mark == price(100)
+
+
+# --- what a restart keeps, and what begins anew --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"symbols": (ETH, BTC)}, {"symbols": (BTC,)}, {"strategies": ("arb", "mm")}, {"strategies": ("mm",)}, {"strategies": ()},
+        {"session": "other01"},
+    ],
+)  # fmt: skip
+def test_a_session_does_not_continue_with_other_names(fields: dict[str, Any]) -> None:
+    s = Session(config(strategies=("mm", "arb")))
+    s.freeze("strategy:arb")
+    before = s.core
+    s.restart(config(**{"strategies": ("mm", "arb"), **fields}))
+    assert s.one(Rejected).code == "config_changed"
+    assert (s.core.desk, s.core.flow, s.core.orders) == (before.desk, before.flow, before.orders)
+
+
+def test_new_symbols_and_strategies_may_come_at_the_end() -> None:
+    s = Session(config(strategies=("mm",)))
+    key = s.working(strategy="mm")
+    s.freeze("strategy:mm")
+    s.restart(config(symbols=(BTC, ETH, "SOLUSDT"), strategies=("mm", "arb")))
+    assert s.mode("strategy:mm") is Mode.FREEZING
+    s.answer_stock(row(s.order(key)))
+    s.prove_empty()
+    assert s.submit(symbol="SOLUSDT", strategy="arb")
+
+
+def test_rates_results_and_repeats_go_on_over_a_restart() -> None:
+    watched = Triggers(reject_storm=Rate(3, 60_000), cool_downs=(CoolDown(FreezeClass.EDGE, 1_000, 2_000),))
+    limits = Limits(max_drawdown=usd(1_000), execution_rate=Rate(5, 60_000), edge_freeze_threshold_bps=bps(5))
+    s = Session(config(limits=limits, triggers=watched))
+    s.reject(s.submit())
+    key = s.working()
+    s.fill(key, 3)
+    s.mark(110)
+    s.feed(EdgeUpdate(s.now, BTC, bps(4)))
+    before = s.core
+    s.restart()
+    assert s.core.flow == before.flow
+    assert before.desk is not None
+    assert s.core.desk is not None
+    kept = [(desk.repeats, desk.freezes, desk.epoch, desk.rules, desk.thresholds) for desk in (before.desk, s.core.desk)]
+    assert kept[0] == kept[1]
+    assert "limits_replaced" not in s.codes()
+
+
+def test_limits_of_a_new_configuration_replace_what_was_changed_and_it_is_said() -> None:
+    s = Session(config())
+    s.feed(ChangeLimits(s.now, LimitRule(Limits(max_order_value=usd(5))), "ops", "calm"))
+    s.restart()
+    assert "limits_replaced" not in s.codes(), "the configuration says what it said before"
+    s.restart(config(limits=Limits(max_order_value=usd(6))))
+    assert "limits_replaced" in s.codes()
+    assert s.core.desk is not None
+    assert s.core.desk.rules == (LimitRule(Limits(max_order_value=usd(6))),)
+
+
+def test_a_link_that_is_lost_again_while_frozen_for_it_is_recorded_once() -> None:
+    s = Session()
+    for _ in range(3):
+        down(s)
+        s.fire(purpose=Purpose.VENUE_LINK)
+        up(s)
+    assert s.core.desk is not None
+    assert [(record.trigger, record.scope) for record in s.core.desk.freezes] == [(Trigger.VENUE_LOST, "venue")]
+    s.prove_empty()
+    s.unfreeze("venue")
+    down(s)
+    s.fire(purpose=Purpose.VENUE_LINK)
+    assert len(s.core.desk.freezes) == 2
+
+
+def test_a_positions_mark_values_every_owner_s_position() -> None:
+    s = Session(config(strategies=("mm", "arb")))
+    s.fill(s.working(strategy="mm"), 10)
+    s.restart()
+    s.answer_stock(positions=(PositionRow(BTC, qty(10), price(90)),))
+    assert s.core.teams[1].gain == s.core.account.gain == -100 * 10**24
+
+
+def test_an_override_goes_on_over_a_restart_and_ends_in_time() -> None:
+    s = Session()
+    s.feed(OverrideLimits(s.now, "", "", Limits(max_order_value=usd(5)), 60_000, "ops", "calm"))
+    until = s.one(SetTimer).due_ns
+    s.wait(1_000)
+    s.restart()
+    (timer,) = [t for t in s.got(SetTimer) if t.purpose is Purpose.OVERRIDE]
+    assert timer.due_ns == until
+    s.fire(timer)
+    assert s.core.desk is not None
+    assert s.core.desk.overrides == ()
+
+
+def test_a_bucket_under_a_new_rate_has_as_many_taken_from_it() -> None:
+    few, many = Rate(4, 60_000), Rate(10, 3_600_000)
+    s = Session(config(triggers=Triggers(few)))
+    for _ in range(3):
+        s.reject(s.submit())
+    s.restart(config(triggers=Triggers(many)))
+    assert left(s.core.flow.rejects, s.now, many) == 7

@@ -7,9 +7,12 @@ order trades more than it asked for or at a worse price, positions are the sums 
 
 from random import Random
 
+import attrs
+import pytest
 from haltcore.adapters.ladder import Ticket
 from haltcore.adapters.matching import OWN, Exchange
-from haltcore.effects import OrdType, Price, Qty, Side, TimeInForce
+from haltcore.effects import OrdType, Price, Qty, Side, TimeInForce, price, qty, usd
+from haltcore.effects.values import SCALE
 from haltcore.fsm.events import (
     CancelRejected,
     Event,
@@ -24,6 +27,7 @@ from haltcore.fsm.events import (
     ReplaceRejected,
     ReportStatus,
 )
+from haltcore.fsm.instrument import Instrument
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -224,6 +228,67 @@ def test_two_reduce_only_orders_share_one_position() -> None:
     assert desk.reports[-1] == OrderExpired(0, "two", Qty(1))
 
 
+GRID = Instrument(price("0.5"), qty("0.1"), qty("0.2"), qty("9"), usd("50"))
+
+
+def of(size: str, at: str | None, **rest: object) -> Ticket:
+    """A ticket in everyday numbers."""
+    kind = OrdType.MARKET if at is None else OrdType.LIMIT
+    return Ticket("a", BTC, BUY, qty(size), None if at is None else price(at), **{"type": kind, **rest})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ticket", "refusal"),
+    [
+        (of("0.5", "100"), ""),
+        (of("0.5", "100.5"), ""),
+        (of("0.5", "100.4"), "price_filter"),
+        (of("0.5", "100", type=OrdType.STOP_LIMIT, stop_price=price("99.7")), "price_filter"),
+        (of("0.55", "100"), "lot_size"),
+        (of("0.1", "1000"), "lot_size"),
+        (of("9.1", "100"), "lot_size"),
+        (of("9", "100"), ""),
+        (of("0.4", "124.5"), "min_notional"),
+        (of("0.4", "125"), ""),
+        (of("0.4", None), ""),
+        (of("0.4", None, type=OrdType.STOP_MARKET, stop_price=price("124.5")), "min_notional"),
+    ],
+)
+def test_the_terms_of_an_instrument(ticket: Ticket, refusal: str) -> None:
+    exchange = Exchange((BTC, ETH), [].append, {BTC: GRID})
+    reply = exchange.place(ticket, 0)
+    assert (reply.reason if isinstance(reply, OrderRejected) else "") == refusal
+    # Another symbol, and another account, are not bound by them.
+    assert isinstance(exchange.place(attrs.evolve(ticket, client_id="c", symbol=ETH), 0), OrderAccepted)
+    assert isinstance(exchange.place(attrs.evolve(ticket, client_id="b"), 0, "maker"), OrderAccepted)
+
+
+def test_worth_goes_by_the_contract_and_without_a_limit_by_the_last_price() -> None:
+    inverse = Instrument(min_notional=usd("500"), multiplier=100 * SCALE, inverse=True)
+    large = Instrument(min_notional=usd("500"), multiplier=100 * SCALE)
+    assert isinstance(Exchange((BTC,), [].append, {BTC: inverse}).place(of("4", "1000"), 0), OrderRejected)
+    assert isinstance(Exchange((BTC,), [].append, {BTC: inverse}).place(of("5", "0.1"), 0), OrderAccepted)
+    assert isinstance(Exchange((BTC,), [].append, {BTC: large}).place(of("4", "1"), 0), OrderRejected)
+    assert isinstance(Exchange((BTC,), [].append, {BTC: large}).place(of("5", "1"), 0), OrderAccepted)
+    exchange = Exchange((BTC,), [].append, {BTC: GRID})
+    exchange.mark(BTC, price("100"), 0)
+    assert isinstance(exchange.place(of("0.4", None), 0), OrderRejected)
+
+
+def test_a_reduce_only_order_may_be_small_and_a_replace_keeps_the_terms_of_now() -> None:
+    exchange = Exchange((BTC,), [].append, {BTC: GRID})
+    exchange.trade(BTC, SELL, qty("1"), price("100"), 0, "maker", GTC)
+    exchange.place(of("1", "100"), 0)
+    small = Ticket("s", BTC, SELL, qty("0.2"), price("101"), reduce_only=True)
+    assert isinstance(exchange.place(small, 0), OrderAccepted)
+    assert isinstance(exchange.replace(BTC, "s", "", qty("0.3"), price("102"), 0), OrderReplaced)
+    refused = exchange.replace(BTC, "s", "", qty("0.3"), price("102.2"), 0)
+    assert isinstance(refused, ReplaceRejected)
+    assert refused.reason == "price_filter"
+    exchange.instruments[BTC] = Instrument(price("0.1"))
+    assert isinstance(exchange.replace(BTC, "s", "", qty("0.3"), price("102.2"), 0), OrderReplaced)
+
+
 # --- cancel and replace -------------------------------------------------------------------------------------------------
 
 
@@ -316,8 +381,8 @@ def test_stops_wait_in_their_own_book_until_a_trade_reaches_them() -> None:
 
 def test_one_trigger_can_set_off_the_next() -> None:
     desk = Desk()
-    for price in (99, 98, 97):
-        desk.quote(BUY, 1, price)
+    for level in (99, 98, 97):
+        desk.quote(BUY, 1, level)
     desk.sell("first", 1, None, **stop(100))
     desk.sell("second", 1, None, **stop(99))
     desk.exchange.mark(BTC, Price(100), 0)

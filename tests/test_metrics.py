@@ -1,7 +1,8 @@
 """The metrics table is what gets exposed: all of it from the start, with closed labels, in the right units, and it never raises.
 
 Method: the exposition is read back as text, sample by sample, and compared with the table. The names are checked by rules of our own
-always, and by promtool where it is installed.
+always, and by promtool where it is installed. A session that trades is scraped all the while from another thread. What the gauges of the
+state say is the business of ``test_gauges.py``.
 """
 
 import asyncio
@@ -9,14 +10,24 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import urllib.request
 
+import attrs
 import pytest
+from haltcore.adapters import metrics as module
+from haltcore.adapters.gauges import GAUGES
 from haltcore.adapters.metrics import COUNTER, GAUGE, HISTOGRAM, METRIC_NAMES, OTHER, SYMBOLS, TABLE, UNKNOWN, Metrics, Spec
-from haltcore.effects import Alert, Effect, Metric, Severity, SweepStatus, Trigger
+from haltcore.effects import Alert, Effect, Metric, Severity, SweepStatus, Trigger, usd
+from haltcore.fsm.core import EMPTY
+from haltcore.fsm.limits import Limits
+from haltcore.fsm.risk import CHECKS
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+
+from tests.helpers import BTC, ETH, Session, config
+from tests.runner_rig import LOG, Rig, buy, later, simulated
 
 CONFIGURED = ("BTCUSDT", "ETHUSDT")
 #: promtool's finding about the one name that is kept although its unit is no base unit.
@@ -51,6 +62,8 @@ def test_the_label_values_are_those_of_the_core() -> None:
     by_name = {spec.name: spec for spec in TABLE}
     assert by_name["mm_cancel_all_total"].values == tuple(SweepStatus)
     assert by_name["freeze_triggered_total"].values == tuple(Trigger)
+    assert by_name["mm_orders_denied_total"].values == tuple(check.code for check in CHECKS)
+    assert {"frozen", "sweeping", "max_inventory_usd", "daily_loss", "off_tick"} <= set(by_name["mm_orders_denied_total"].values)
     assert by_name["mm_cancel_all_skipped_total"].values == ("lock_held_verified_empty", "not_frozen", "duplicate_epoch")
     assert by_name["mm_cancel_all_duration_seconds"].buckets == (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
 
@@ -76,8 +89,10 @@ def lint(spec: Spec) -> list[str]:
 
 
 def test_names_keep_the_rules_but_for_the_one_that_is_kept() -> None:
-    assert {spec.name: lint(spec) for spec in (*TABLE, UNKNOWN) if lint(spec)} == {KNOWN_FINDING: ["no base unit"]}
-    assert len(dict.fromkeys(METRIC_NAMES)) == len(METRIC_NAMES) == len(TABLE)
+    gauges = [Spec(gauge.name, GAUGE, gauge.help, " ".join(gauge.labels), ("any",)) for gauge in GAUGES]
+    assert {spec.name: lint(spec) for spec in (*TABLE, UNKNOWN, *gauges) if lint(spec)} == {KNOWN_FINDING: ["no base unit"]}
+    names = [*METRIC_NAMES, UNKNOWN.name, *(gauge.name for gauge in GAUGES)]
+    assert len(dict.fromkeys(names)) == len(names) == len(TABLE) + 1 + len(GAUGES)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +108,11 @@ def test_the_rules_find_what_breaks_them(spec: Spec) -> None:
 
 
 def test_promtool_agrees_where_it_is_installed() -> None:
-    text = Metrics(CONFIGURED).text()
+    metrics = Metrics(CONFIGURED)
+    metrics.watch(lambda: Session(limits=Limits(max_inventory_usd=usd(1))).core)
+    text = metrics.text()
     assert text.endswith("\n")
+    assert "mm_limit_utilization_ratio{" in text
     promtool = shutil.which("promtool")
     if promtool is None:
         print("promtool is not on PATH: its check of the names did not run; our own rules did")
@@ -190,6 +208,98 @@ def test_it_can_appear_in_the_registry_of_the_program() -> None:
     assert registry.get_sample_value("mm_freeze_active") == 1
     with pytest.raises(ValueError, match="Duplicated"):
         Metrics(CONFIGURED, registry)
+
+
+# --- the gauges of the state ------------------------------------------------------------------------------------------
+
+
+def test_a_state_that_is_watched_is_read_at_each_scrape() -> None:
+    metrics, session = Metrics(CONFIGURED), Session(limits=Limits(max_open_orders=4))
+    before = samples(metrics)
+    core = EMPTY
+    metrics.watch(lambda: core)
+    # Before a session has begun there is nothing to say.
+    assert samples(metrics) == before
+    core = session.core
+    used, count = 'mm_limit_utilization_ratio{limit="max_open_orders",scope="account"}', f'mm_open_orders{{scope="{BTC}"}}'
+    assert (samples(metrics)[used], samples(metrics)[count]) == (0, 0)
+    session.submit()
+    core = session.core
+    assert (samples(metrics)[used], samples(metrics)[count]) == (0.25, 1)
+    # What is recorded is not touched by what is read.
+    assert {name: value for name, value in samples(metrics).items() if name in before} == before
+
+
+def test_another_session_takes_the_place_of_the_first() -> None:
+    metrics, one, two = Metrics(CONFIGURED), Session(), Session()
+    one.submit()
+    metrics.watch(lambda: one.core)
+    metrics.watch(lambda: two.core)
+    assert samples(metrics)[f'mm_open_orders{{scope="{BTC}"}}'] == 0
+
+
+def test_a_gauge_that_cannot_be_read_is_left_out_and_harms_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: object) -> dict[tuple[str, ...], float]:
+        raise ZeroDivisionError
+
+    broken = tuple(attrs.evolve(gauge, read=failing) if gauge.name == "mm_gain_usd" else gauge for gauge in GAUGES)
+    monkeypatch.setattr(module, "GAUGES", broken)
+    metrics = Metrics(CONFIGURED)
+    metrics.watch(lambda: Session().core)
+    names = {series.split("{")[0] for series in samples(metrics)}
+    assert "mm_gain_usd" not in names
+    assert {"mm_exposure_usd", "mm_open_orders", "freeze_triggered_total"} <= names
+    assert "mm_gain_usd cannot be read" in caplog.text
+
+
+def test_the_gauges_appear_in_the_registry_of_the_program_too() -> None:
+    registry = CollectorRegistry()
+    Metrics(CONFIGURED, registry).watch(lambda: Session().core)
+    assert registry.get_sample_value("mm_exposure_usd", {"scope": "account"}) == 0
+
+
+@simulated
+async def test_a_session_is_scraped_while_it_runs() -> None:
+    metrics = Metrics((BTC, ETH))
+    scrapes: list[dict[str, float]] = []
+    done = threading.Event()
+
+    def scrape() -> None:
+        while not done.is_set():
+            scrapes.append(samples(metrics))
+
+    async with Rig(conf=config(limits=Limits(max_open_orders=40)), metrics=metrics) as rig:
+        thread = threading.Thread(target=scrape)
+        thread.start()
+        try:
+            for number in range(30):
+                seen = len(scrapes)
+                while len(scrapes) < seen + 2 and thread.is_alive():
+                    await buy(rig.bot, str(100 - number), wait=False)
+                    await later(0.001)
+                    if rig.bot.status().open_orders > 20:
+                        await rig.bot.cancel(rig.bot.orders()[0])
+        finally:
+            done.set()
+            thread.join()
+        await later(1)
+        last = samples(metrics)
+        assert last['mm_open_orders{scope="account"}'] == rig.bot.status().open_orders > 0
+        assert last['mm_limit_utilization_ratio{limit="max_open_orders",scope="account"}'] == rig.bot.status().open_orders / 40
+    assert len(scrapes) >= 60
+    for found in scrapes:
+        # Each scrape is of one state: its parts agree with each other.
+        count = found['mm_open_orders{scope="account"}']
+        assert count == found[f'mm_open_orders{{scope="{BTC}"}}'] + found[f'mm_open_orders{{scope="{ETH}"}}']
+        assert found['mm_limit_utilization_ratio{limit="max_open_orders",scope="account"}'] == count / 40
+        assert found[UNKNOWN.name] == 0
+    # Looking is no event.
+    assert b"mm_limit_utilization_ratio" not in rig.disk.content[LOG]
+
+
+# --- over HTTP --------------------------------------------------------------------------------------------------------
 
 
 def test_http_exposition_on_loopback() -> None:

@@ -44,6 +44,7 @@ from haltcore.fsm.events import (
     FetchedPositions,
     FetchFailed,
     Found,
+    InstrumentDefined,
     NotFound,
     OpenOrders,
     OrderAccepted,
@@ -58,6 +59,7 @@ from haltcore.fsm.events import (
     Positions,
     ReportStatus,
 )
+from haltcore.fsm.instrument import Instrument
 
 T = TypeVar("T")
 BTC = "BTCUSDT"
@@ -94,7 +96,7 @@ class Bot:
         kind = OrdType.LIMIT if stop is None else OrdType.STOP_LIMIT
         trigger = None if stop is None else Price(stop)
         return Place(
-            self.id(), 7, name, symbol, side, kind, Qty(qty), Price(price), trigger, TimeInForce.GTC, False, False, 0, NO_FENCE
+            self.id(), 7, name, symbol, side, kind, Qty(qty), Price(price), trigger, TimeInForce.GTC, False, False, "", "", "", 0, NO_FENCE
         )
 
     async def cancel(self, name: str, conditional: bool = False) -> list[Event]:
@@ -291,6 +293,24 @@ def test_the_rate_limit_counts_a_second_and_says_how_long_to_wait() -> None:
         assert names(await bot.open()) == []
 
     session(main, rate_limit=3)
+
+
+def test_instruments_are_told_on_connecting_and_when_they_change_and_are_kept_by_the_venue() -> None:
+    fine, coarse = Instrument(lot=Qty(5)), Instrument(lot=Qty(10))
+
+    async def main(bot: Bot) -> None:
+        assert bot.stream == [InstrumentDefined(EPOCH, BTC, fine)]
+        assert outcome(await bot.place("a", qty=5))[0] is ACKNOWLEDGED
+        assert outcome(await bot.place("b", qty=6))[:2] == (REFUSED, "lot_size")
+        bot.venue.define(BTC, coarse)
+        assert [event for event in bot.stream if isinstance(event, InstrumentDefined)][1:] == [evolve(bot.stream[-1], instrument=coarse)]
+        assert outcome(await bot.place("c", qty=5))[:2] == (REFUSED, "lot_size")
+        assert outcome(await bot.ask(Replace(bot.id(), 7, "a", "", BTC, Qty(15), Price(100), 0, NO_FENCE)))[:2] == (REFUSED, "lot_size")
+        # What is open stays, and who connects later is told what holds now.
+        assert bot.truth() == ["a"]
+        assert Bot(bot.venue).stream[0] == evolve(bot.stream[0], at_ns=bot.venue._now(), instrument=coarse)
+
+    session(main, instruments={BTC: fine})
 
 
 # --- one fault at a time ------------------------------------------------------------------------------------------------

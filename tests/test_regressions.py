@@ -5,7 +5,8 @@ Method: the events of the counterexample, through a session that checks every in
 
 from haltcore.effects import Cancel, CancelAll, CancelBatch, Purpose, QueryOrder, Replace, SetTimer
 from haltcore.fsm.config import VenueTraits
-from haltcore.fsm.events import OrderReplaced, ReportStatus, TradeBusted
+from haltcore.fsm.events import OrderReplaced, ReportStatus, TradeBusted, TradeCorrected
+from haltcore.fsm.order import OrdStatus
 
 from .helpers import BTC, ETH, IN_DOUBT, UNAVAILABLE, Session, price, qty, row
 
@@ -83,6 +84,18 @@ def test_an_answer_from_before_a_bust_does_not_undo_it() -> None:
     s.feed(TradeBusted(s.now, s.client_id(key), "t1"))
     s.found(query, ReportStatus.FILLED, cum_qty=qty(2))
     assert (s.order(key).cum_qty, s.order(key).leaves_qty) == (0, qty(2))
+
+
+def test_a_full_order_whose_trade_is_corrected_under_a_pending_replace_is_asked_for() -> None:
+    """It was full, so it had left the venue's book; the larger size that was asked for hid that. When the replace was refused, it counted
+    as open, and nobody asked."""
+    s = Session()
+    key = s.working(amount=2)
+    s.replace(key, 3)
+    s.fill(key, 2, trade="t1")
+    s.feed(TradeCorrected(s.now, s.client_id(key), "t1", qty(1), price(100)))
+    s.found(s.one(QueryOrder), ReportStatus.CANCELLED, cum_qty=qty(1))
+    assert s.figures(key) == (OrdStatus.CANCELLED, 1, 0)
 
 
 def test_a_sweep_leaves_the_orders_of_a_scope_alone_that_was_unfrozen_meanwhile() -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from attrs import evolve
 from haltcore.adapters.answers import CommandRejected, HaltcoreError, OrderDenied, OrderInDoubt, OrderRefused
+from haltcore.adapters.arguments import MAX_TEXT
 from haltcore.adapters.faults import Fault, FaultPlan, Scripted
 from haltcore.adapters.memory_store import FaultKind, MemoryState, MemoryStore, StoreFault
 from haltcore.adapters.paper import PaperVenue
-from haltcore.adapters.runner import MAX_TEXT, new_session
+from haltcore.adapters.runner import new_session
 from haltcore.effects import (
     Cancel,
     ClearFreeze,
@@ -31,8 +32,9 @@ from haltcore.effects import (
     price,
     qty,
 )
-from haltcore.fsm.config import Limits, StorePolicy, SweepPolicy
+from haltcore.fsm.config import StorePolicy, SweepPolicy
 from haltcore.fsm.events import Freeze, OrderAccepted, OrderRejected, Outcome, OutcomeKind, SubmitOrder
+from haltcore.fsm.limits import Limits
 
 from tests.helpers import BTC, ETH, config
 from tests.runner_rig import HandVenue, Rig, acknowledged, buy, for_ever, later, simulated
@@ -425,11 +427,14 @@ async def test_freeze_of_one_symbol_leaves_the_others() -> None:
 @simulated
 async def test_freeze_of_an_unknown_symbol() -> None:
     async with Rig() as rig:
-        for call in (rig.bot.freeze("x", "ops", symbol="NOPE"), rig.bot.unfreeze("x", "y", symbol="NOPE"), rig.bot.edge("NOPE", 1),
-                     rig.bot.mark("NOPE", 1), rig.bot.reduce_only(True, "x", "y", symbol="NOPE")):  # fmt: skip
+        for call, code in (
+            (rig.bot.freeze("x", "ops", symbol="NOPE"), "unknown_scope"), (rig.bot.unfreeze("x", "y", symbol="NOPE"), "unknown_scope"),
+            (rig.bot.reduce_only(True, "x", "y", symbol="NOPE"), "unknown_scope"), (rig.bot.edge("NOPE", 1), "unknown_symbol"),
+            (rig.bot.mark("NOPE", 1), "unknown_symbol"), (rig.bot.freeze("x", "ops", strategy="mm"), "unknown_scope"),
+        ):  # fmt: skip
             with pytest.raises(CommandRejected) as rejected:
                 await call
-            assert rejected.value.code == "unknown_symbol"
+            assert rejected.value.code == code
         with pytest.raises(CommandRejected) as rejected:
             await rig.bot.proof("NOPE")
         assert rejected.value.code == "not_frozen"

@@ -13,13 +13,14 @@ from types import ModuleType
 import pytest
 from haltcore.effects import Mode
 from haltcore.fsm.core import SweepPhase
+from haltcore.fsm.events import Freeze, Unfreeze, VerifyOverride
 from haltcore.fsm.order import Phase
 from haltcore.fsm.order_change import Note
 from haltcore.fsm.order_rules import TABLE
 from haltcore.fsm.reports import ACTIONS
 
 SPEC = Path(__file__).parent.parent / "spec"
-MODULES = ("generate", "tables", "diagrams", "invariants")
+MODULES = ("generate", "tables", "risk_tables", "diagrams", "invariants")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,7 @@ def test_a_changed_page_is_stale_and_check_says_so(
 ) -> None:
     generate = spec["generate"]
     monkeypatch.setattr(generate, "FOLDER", tmp_path)
+    monkeypatch.setattr(generate, "PAGES", {"tables.md": lambda: "one\n", "risk.md": lambda: "two\n"})
     assert generate.main(["--check"]) == 1
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
@@ -75,6 +77,23 @@ def test_every_way_to_make_a_code_is_found(spec: dict[str, ModuleType], source: 
 def test_a_computed_code_that_nobody_explained_stops_the_generator(spec: dict[str, ModuleType], call: str) -> None:
     with pytest.raises(LookupError, match=r"some\.f: .*COMPUTED"):
         list(spec["tables"].codes_in("some", f"def f(turn):\n    {call}"))
+
+
+def test_a_new_scope_or_trigger_stops_the_generator(spec: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    risk = spec["risk_tables"]
+    monkeypatch.setattr(risk, "TRIGGERS", risk.TRIGGERS[1:])
+    with pytest.raises(LookupError, match="no row in TRIGGERS"):
+        risk.triggers()
+    monkeypatch.delitem(risk.SCOPES, "venue")
+    with pytest.raises(LookupError, match="SCOPES"):
+        risk.scopes()
+
+
+def test_the_rejections_of_a_command_are_those_of_its_handler_and_helpers(spec: dict[str, ModuleType]) -> None:
+    rejections = spec["risk_tables"].rejections
+    assert rejections(VerifyOverride) == ["no_change", "same_person", "unknown_override", "who_and_why"]
+    assert {"who_and_why", "sweep_running", "unknown_scope"} <= set(rejections(Unfreeze))
+    assert rejections(Freeze) == ["unknown_scope"]
 
 
 def test_a_new_note_stops_the_generator(spec: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,4 +140,4 @@ def test_a_test_module_is_credited_with_what_it_checks(spec: dict[str, ModuleTyp
     assert mentions("from haltcore.fsm.invariants import broken\n") == ["broken"]
     assert mentions("from haltcore.fsm import broken_state, step\n") == ["broken_state"]
     assert mentions("x = 'breaks SAFE-1: so'") == ["SAFE-1"]
-    assert mentions("x = 'SAFE-12'\nbroken = 3") == []
+    assert mentions("x = 'SAFE-99'\nbroken = 3") == []

@@ -11,6 +11,7 @@ import attrs
 import pytest
 from haltcore.effects import (
     AcquireLease,
+    Bps,
     Cancel,
     CancelAll,
     CancelBatch,
@@ -36,12 +37,16 @@ from haltcore.effects import (
     Trigger,
     Usd,
     client_order_id,
+    qty,
+    usd,
 )
 from haltcore.fsm import events as ev
-from haltcore.fsm.config import Config, ForeignPolicy, StorePolicy, SweepPolicy, VenueTraits
+from haltcore.fsm.config import Config, CoolDown, ForeignPolicy, FreezeClass, StorePolicy, SweepPolicy, Triggers, VenueTraits
 from haltcore.fsm.core import EMPTY, Core
 from haltcore.fsm.events import EVENT_CLASSES, EVIDENCE_CLASSES, Event, OutcomeKind
+from haltcore.fsm.instrument import Instrument
 from haltcore.fsm.invariants import broken, broken_state
+from haltcore.fsm.limits import FIGURES, LimitRule, Limits, Rate
 from haltcore.fsm.outcomes import failed, outcome, owes_outcome
 from haltcore.fsm.step import HANDLERS, start, step
 from hypothesis import HealthCheck, given, settings
@@ -57,6 +62,8 @@ TIMES = st.one_of(*[st.integers(0, 9_000).map(lambda ms: T0 + ms * MS)] * 9, INT
 KEYS = st.one_of(st.integers(0, 40), INTS)
 CLIENT_IDS = st.one_of(st.integers(1, 40).map(lambda k: client_order_id(SESSION, k)), st.sampled_from(["", "test001", "other01x", "é"]))
 SYMBOLS = st.sampled_from([BTC, BTC, ETH, "", "XRPUSDT"])
+STRATEGIES = st.sampled_from(["mm", "mm", "arb", "", "x"])
+SCOPES = st.one_of(SYMBOLS, st.sampled_from(["venue", "strategy:mm", "strategy:", "strategy:x"]))
 TEXTS = st.sampled_from(["", " ", "x", "v1", ev.DUPLICATE_CLIENT_ID])
 TRADES = st.sampled_from(["t1", "t2", "t3", ""])
 EFFECT_IDS = st.tuples(st.integers(0, 40), st.integers(0, 4))
@@ -65,7 +72,21 @@ ROWS = st.builds(
     NUMBERS, st.none() | NUMBERS, st.booleans(), TEXTS,
 )  # fmt: skip
 FAILED = st.builds(ev.FetchFailed, st.sampled_from(OutcomeKind), TEXTS, TEXTS, INTS)
-LATCH_ROWS = st.builds(ev.LatchRow, SYMBOLS, INTS, st.sampled_from(Trigger), TEXTS, TEXTS)
+LATCH_ROWS = st.builds(ev.LatchRow, SCOPES, INTS, st.sampled_from(Trigger), TEXTS, TEXTS)
+#: Figures that a limit could have, good ones and bad ones, for each by the kind of its example.
+RATES = st.sampled_from([Rate(3, 1_000), Rate(1, 60_000)]) | st.builds(Rate, INTS, INTS)
+WHOLE = st.integers(-1, 4) | st.sampled_from([500, 5_000]) | INTS
+_KINDS = {"message_rate": RATES, "execution_rate": RATES, "prevent_self_match": st.booleans()} | dict.fromkeys(
+    ("max_open_orders", "feed_lost_ms", "duplicate_window_ms"), WHOLE
+)
+LIMITS = st.fixed_dictionaries(
+    {}, optional={figure.name: _KINDS.get(figure.name, st.sampled_from([usd("2500"), usd("20")]) | NUMBERS) for figure in FIGURES}
+).map(lambda figures: Limits(**figures))
+MINUTES = st.sampled_from([0, 0, 0, 60, 1_439, -1, 1_440])
+RULES = st.builds(LimitRule, LIMITS, SYMBOLS, STRATEGIES, st.sampled_from(["", "", "high"]), MINUTES, MINUTES)
+INSTRUMENTS = st.sampled_from([Instrument(), Instrument(tick=Price(10**11), lot=Qty(10**12)), Instrument(inverse=True)]) | st.builds(
+    Instrument, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.booleans()
+)
 SMALL = config(sweep=SweepPolicy(attempts=2, empty_snapshots=1), venue=VenueTraits(batch=2))
 
 #: The strategy of a field: by its name where that says enough, else by its type.
@@ -76,6 +97,9 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "edge_bps": NUMBERS, "trigger": st.sampled_from(Trigger), "halt": st.sampled_from(ev.Halt), "verb": st.sampled_from(ev.Verb),
     "purpose": st.sampled_from(Purpose), "retry_after_ms": INTS, "valid_until_ns": TIMES, "fence": st.builds(Fence, INTS, INTS),
     "rows": st.lists(LATCH_ROWS, max_size=3).map(tuple), "config": st.sampled_from([SMALL, attrs.evolve(SMALL, session="other01")]),
+    "scope": SCOPES, "strategy": STRATEGIES,
+    "metadata": st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple), "rule": RULES, "limits": LIMITS,
+    "for_ms": WHOLE, "override": KEYS, "instrument": INSTRUMENTS, "offset_ns": INTS, "band": st.sampled_from(["", "high", "low"]),
 }  # fmt: skip
 BY_CLASS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     ev.Outcome: {"kind": st.sampled_from(OutcomeKind)},
@@ -109,23 +133,43 @@ ANY_EVENT = st.one_of([_events(cls) for cls in EVENT_CLASSES])
 ANSWER = st.tuples(st.integers(0, 10**6), st.sampled_from([ACKNOWLEDGED, *OutcomeKind]), st.integers(0, 4))
 #: Evidence and commands about one of the orders that there are: which one, and what.
 ABOUT = st.tuples(st.integers(0, 10**6), st.one_of([_events(cls) for cls in (*EVIDENCE_CLASSES, ev.CancelOrder, ev.ReplaceOrder)]))
-CONTROL = st.one_of([_events(cls) for cls in (ev.Freeze, ev.Unfreeze, ev.SetReduceOnly, ev.Restarted, ev.VenueLink, ev.EdgeUpdate)])
+_CONTROLS = (
+    ev.Freeze, ev.Unfreeze, ev.SetReduceOnly, ev.Restarted, ev.VenueLink, ev.EdgeUpdate, ev.ChangeLimits, ev.OverrideLimits, ev.Restrict,
+    ev.VerifyOverride, ev.EndOverride, ev.Reenable, ev.InstrumentDefined, ev.VolatilityBand, ev.Heartbeat, ev.ClockReading,
+    ev.BreakerChanged,
+)  # fmt: skip
+CONTROL = st.one_of([_events(cls) for cls in _CONTROLS])
 #: Placing is what leads anywhere, so orders that the gate lets through come often.
 GOOD_SUBMIT = st.builds(
     ev.SubmitOrder, TIMES, st.sampled_from([BTC, ETH]), st.sampled_from(Side), st.just(Qty(10**13)), st.just(Price(10**14)),
-    type=st.just(OrdType.LIMIT),
+    type=st.just(OrdType.LIMIT), strategy=st.just("mm"), explain=st.booleans(),
 )  # fmt: skip
 KINDS = {"any": ANY_EVENT, "submit": GOOD_SUBMIT, "about": ABOUT, "answer": ANSWER, "control": CONTROL}
 STEPS = st.lists(
     st.sampled_from(["any", "submit", "submit", "about", "about", "about", *["answer"] * 6, "control"]).flatmap(lambda kind: KINDS[kind]),
     min_size=20, max_size=60,
 )  # fmt: skip
-CONFIGS = st.builds(
-    lambda store, batch, conditional, cancel_all, foreign, limited: config(
-        store=StorePolicy(configured=store), venue=VenueTraits(cancel_all=cancel_all, conditional=conditional, batch=batch),
-        sweep=SweepPolicy(attempts=2, foreign=foreign), limits=with_limits(5_000, 9_000, 200) if limited else with_limits(),
+#: Everything that can be configured to deny or to freeze, at figures that a few orders reach.
+STRICT: dict[str, Any] = {
+    "limits": Limits(
+        usd("50000"), usd("90000"), Bps(200 * 10**12), usd("20000"), qty("1000"), Bps(10**16), 9, usd("500"), usd("600"), 2_000,
+        Rate(8, 1_000), Rate(3, 60_000), 50, prevent_self_match=True,
     ),
-    st.booleans(), st.sampled_from([0, 2]), st.booleans(), st.booleans(), st.sampled_from(ForeignPolicy), st.booleans(),
+    "rules": (
+        LimitRule(Limits(max_inventory_usd=usd("4000"), max_drawdown=usd("300"), feed_lost_ms=900), BTC),
+        LimitRule(Limits(max_daily_loss=usd("100"), max_total_notional=usd("9000"), execution_rate=Rate(2, 1_000)), strategy="mm"),
+        LimitRule(Limits(max_order_qty=qty("1")), "", "mm", "high", 1_430, 120),
+    ),
+    "strategies": ("mm", "arb"), "two_persons": True, "day_roll_minute": 107,
+    "triggers": Triggers(Rate(2, 1_000), 900, True, (CoolDown(FreezeClass.NETWORK, 100, 400, 2), CoolDown(FreezeClass.EDGE, 1, 1, 1, 1))),
+}  # fmt: skip
+CONFIGS = st.builds(
+    lambda store, batch, conditional, cancel_all, foreign, strict: config(
+        store=StorePolicy(configured=store), venue=VenueTraits(cancel_all=cancel_all, conditional=conditional, batch=batch),
+        sweep=SweepPolicy(attempts=2, foreign=foreign), **strict,
+    ),
+    st.booleans(), st.sampled_from([0, 2]), st.booleans(), st.booleans(), st.sampled_from(ForeignPolicy),
+    st.sampled_from([{}, {"limits": with_limits(5_000, 9_000, 200)}, STRICT, STRICT]),
 )  # fmt: skip
 
 
@@ -152,7 +196,7 @@ def _answer(core: Core, effect: Effect, kind: OutcomeKind, variant: int) -> Even
     if isinstance(effect, (AcquireLease, RenewLease)):
         kinds = list(ev.LeaseKind)
         return ev.LeaseAnswer(at, effect.id, kinds[variant % len(kinds)], Fence(1, variant), at + 30_000 * MS, "other")
-    rows = (ev.LatchRow("", variant, Trigger.MANUAL, "peer", "peer"),) if variant == 4 else ()
+    rows = (ev.LatchRow(("", "venue")[core.seq % 2], variant, Trigger.MANUAL, "peer", "peer"),) if variant == 4 else ()
     latch = isinstance(effect, (PublishFreeze, ReadFreeze, ClearFreeze))
     return ev.LatchAnswer(at, effect.id, ev.LatchKind.OK, rows) if latch else None
 

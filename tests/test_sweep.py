@@ -37,6 +37,8 @@ from haltcore.fsm.config import ForeignPolicy, StorePolicy, SweepPolicy, VenueTr
 from haltcore.fsm.core import Sweep, SweepPhase
 from haltcore.fsm.events import DUPLICATE_CLIENT_ID, LeaseKind, OutcomeKind, ReportStatus, TradeBusted
 from haltcore.fsm.invariants import broken_state
+from haltcore.fsm.sweep import on_settled
+from haltcore.fsm.turn import Turn
 
 from tests.helpers import BTC, BUY, ETH, IN_DOUBT, MS, REFUSED, SELL, UNAVAILABLE, Session, foreign_row, row
 
@@ -615,7 +617,7 @@ def test_a_second_freeze_widens_the_running_sweep_and_begins_the_count_anew() ->
     s.lists_all()
     s.lists_all()
     assert (s.mode(), s.mode(BTC)) == (Mode.FROZEN, Mode.FROZEN)
-    assert [e.symbol for e in s.got(ModeChanged)] == ["", BTC]
+    assert [e.scope for e in s.got(ModeChanged)] == ["", BTC]
 
 
 @pytest.mark.parametrize("kind", OutcomeKind)
@@ -718,3 +720,271 @@ def test_a_demand_for_a_pause_of_years_is_obeyed_for_ten_minutes() -> None:
     for effect in s.got(CancelAll):
         s.outcome(effect, OutcomeKind.UNAVAILABLE, "418", retry_after_ms=1_700_000_000_000)
     assert s.one(SetTimer).due_ns - s.now <= 600 * 10**9
+
+
+# --- scopes: venue and strategies ------------------------------------------------------------------------------------------
+
+MM, ARB = "mm", "arb"
+TEAM, OTHERS = f"strategy:{MM}", f"strategy:{ARB}"
+
+
+def two(**fields: Any) -> Session:
+    return Session(strategies=(MM, ARB), **fields)
+
+
+def cancels(s: Session) -> list[Effect]:
+    return [e for e in s.effects if isinstance(e, (Cancel, CancelBatch, CancelAll))]
+
+
+def targets(s: Session) -> list[int]:
+    """The orders that are cancelled by name in the last step."""
+    return [t.order for e in cancels(s) for t in ((e.target,) if isinstance(e, Cancel) else getattr(e, "targets", ()))]
+
+
+def end(s: Session, *keys: int) -> None:
+    """The cancels of the last step are acknowledged and done; then the lists are due."""
+    asked = s.effects
+    for key in keys:
+        s.cancelled(key)
+    s.effects = asked
+    acknowledge_all(s)
+
+
+def test_the_venue_s_freeze_cancels_and_proves_everything() -> None:
+    s = two()
+    keys = [s.working(strategy=MM), s.working(symbol=ETH, strategy=ARB)]
+    s.freeze("venue")
+    assert [(e.symbol, e.conditional) for e in s.got(CancelAll)] == [(BTC, False), (BTC, True), (ETH, False), (ETH, True)]
+    end(s, *keys)
+    assert {e.symbol for e in s.got(FetchOpenOrders)} == {""}
+    s.lists_all()
+    s.lists_all()
+    assert (s.mode("venue"), s.mode()) == (Mode.FROZEN, Mode.ACTIVE)
+
+
+def test_a_strategy_s_freeze_cancels_its_own_orders_alone_and_proves_them() -> None:
+    s = two()
+    own = [s.working(strategy=MM), s.working(strategy=MM), s.working(symbol=ETH, strategy=MM)]
+    other = [s.working(strategy=ARB), s.working(symbol=ETH, strategy=ARB)]
+    s.freeze(TEAM)
+    assert not s.got(CancelAll)
+    assert targets(s) == own
+    end(s, *own)
+    assert [(e.symbol, e.conditional) for e in s.got(FetchOpenOrders)] == [("", False), ("", True)]
+    rows = [row(s.order(key)) for key in other]
+    s.lists_all(*rows, foreign_row("x1"))
+    s.lists_all(*rows, foreign_row("x1"))
+    assert s.mode(TEAM) is Mode.FROZEN
+    report = s.one(SweepReport)
+    assert (report.cancelled, report.remaining, report.method) == (3, 0, SweepMethod.PER_ORDER)
+    assert sorted(s.core.orders) == other
+    assert s.submit(strategy=ARB)
+
+
+def test_many_listed_orders_of_a_strategy_are_never_cancelled_by_a_cancel_all() -> None:
+    """A cancel-all of the symbol would take the other strategy's orders too."""
+    s = two()
+    own = [s.working(amount=1, strategy=MM) for _ in range(12)]
+    other = s.working(strategy=ARB)
+    s.freeze(TEAM)
+    end(s, own[0])
+    s.lists_all(*[row(s.order(key)) for key in (*own[1:], other)])
+    assert not s.got(CancelAll)
+    assert targets(s) == own[1:]
+    assert not s.all(CancelAll)
+
+
+def test_an_order_of_the_strategy_in_flight_or_in_doubt_is_a_barrier_and_another_s_is_none() -> None:
+    s = two()
+    s.submit(strategy=ARB)
+    key = s.submit(symbol=ETH, strategy=MM)
+    place = s.one(Place)
+    s.freeze(TEAM)
+    assert cancels(s) == []
+    for _ in range(3):
+        s.lists_all()
+        assert s.mode(TEAM) is Mode.FREEZING
+        s.fire(sweep_timer(s))
+    s.lists_all()
+    s.outcome(place, UNAVAILABLE)
+    assert key in s.core.closed
+    assert len(s.got(FetchOpenOrders)) == 2, "the last one has ended: look at once"
+    s.lists_all()
+    s.lists_all()
+    assert s.mode(TEAM) is Mode.FROZEN
+
+
+def test_an_end_of_another_s_order_does_not_hurry_a_strategy_s_sweep() -> None:
+    s = two()
+    other, _ = s.working(strategy=ARB), s.submit(symbol=ETH, strategy=MM)
+    s.freeze(TEAM)
+    s.lists_all()
+    s.cancelled(other)
+    assert s.effects == ()
+
+
+def test_a_symbol_and_a_strategy_together_cover_both_and_no_more() -> None:
+    s = two()
+    both, team, symbol, neither = (
+        s.working(strategy=MM), s.working(symbol=ETH, strategy=MM), s.working(strategy=ARB), s.working(symbol=ETH, strategy=ARB),
+    )  # fmt: skip
+    s.freeze(BTC)
+    assert {e.symbol for e in s.got(CancelAll)} == {BTC}
+    s.freeze(TEAM)
+    assert {e.symbol for e in s.got(CancelAll)} == {BTC}
+    assert targets(s) == [team]
+    assert next(m.value for m in s.all(Metric) if m.name == "mm_cancel_all_remaining_orders") == 2
+    s.restart()
+    assert [m.value for m in s.got(Metric) if m.name == "mm_cancel_all_remaining_orders"] == [3], "each once"
+    s.answer_stock(*[row(s.order(key)) for key in (both, team, symbol, neither)])
+    s.effects = tuple(e for e in s.history if e.id[0] == sweep(s).batch)
+    end(s, both, team, symbol)
+    s.effects = tuple(s.all(FetchOpenOrders)[-2:])
+    s.lists_all(row(s.order(neither)))
+    s.lists_all(row(s.order(neither)))
+    assert (s.mode(BTC), s.mode(TEAM), s.mode(OTHERS)) == (Mode.FROZEN, Mode.FROZEN, Mode.ACTIVE)
+    assert s.one(SweepReport).cancelled == 3
+
+
+def test_others_rows_in_a_strategy_s_sweep_count_only_where_the_symbol_is_covered() -> None:
+    s = two()
+    s.freeze(TEAM)
+    s.freeze(BTC)
+    s.lists_all(foreign_row("x1"), foreign_row("x2", symbol=ETH))
+    s.fire(sweep_timer(s))
+    assert [e.target.venue_id for e in s.got(Cancel)] == ["x1"]
+
+
+def test_lifting_the_account_narrows_the_sweep_to_the_strategy() -> None:
+    s = two()
+    own, other = s.working(strategy=MM), s.working(strategy=ARB)
+    s.freeze()
+    s.freeze(TEAM)
+    assert s.effects[0] == s.one(ModeChanged)
+    assert cancels(s) == [], "the account's sweep covers it"
+    s.unfreeze(force=True)
+    s.effects = tuple(s.all(CancelAll))
+    acknowledge_all(s)
+    rows = [row(s.order(own)), row(s.order(other))]
+    s.lists_all(*rows)
+    if s.got(SetTimer):
+        s.fire(sweep_timer(s))
+    assert targets(s) == [own]
+    end(s, own)
+    s.lists_all(rows[1])
+    s.lists_all(rows[1])
+    assert (s.mode(TEAM), other in s.core.orders) == (Mode.FROZEN, True)
+
+
+@pytest.mark.parametrize("scope", [TEAM, BTC, "venue"])
+def test_a_scope_within_one_that_is_swept_already_is_proven_with_it_without_another_round(scope: str) -> None:
+    s = two()
+    key = s.working(strategy=MM)
+    s.freeze()
+    s.effects = tuple(s.all(CancelAll))
+    end(s, key)
+    s.lists_all()
+    assert sweep(s).streak == 1
+    asked = s.effects
+    s.freeze(scope)
+    assert [type(e) for e in s.effects if not isinstance(e, (Metric, Alert))] == [ModeChanged]
+    assert sweep(s).streak == 1
+    s.effects = asked
+    s.lists_all()
+    assert (s.mode(), s.mode(scope)) == (Mode.FROZEN, Mode.FROZEN)
+
+
+def test_a_wider_scope_that_freezes_later_is_swept_anew() -> None:
+    s = two()
+    other = s.working(strategy=ARB)
+    s.freeze(TEAM)
+    s.lists_all(row(s.order(other)))
+    s.freeze("venue")
+    assert len(s.got(CancelAll)) == 2
+    assert sweep(s).streak == 0
+
+
+def test_where_others_trade_no_order_but_the_strategy_s_is_touched() -> None:
+    s = two(sweep=SweepPolicy(foreign=ForeignPolicy.LEAVE))
+    own, other = s.working(strategy=MM), s.working(strategy=ARB)
+    s.freeze(TEAM)
+    assert targets(s) == [own]
+    end(s, own)
+    rows = (row(s.order(other)), foreign_row("x1"))
+    s.lists_all(*rows)
+    s.lists_all(*rows)
+    assert s.mode(TEAM) is Mode.FROZEN
+
+
+def test_the_deadline_counts_the_strategy_s_orders() -> None:
+    s = two()
+    own = s.working(strategy=MM)
+    s.working(strategy=ARB)
+    s.freeze(TEAM)
+    s.fire(next(t for t in s.all(SetTimer) if t.purpose is Purpose.SWEEP_DEADLINE))
+    report = s.one(SweepReport)
+    assert (report.remaining, report.unknown, report.status) == (1, 0, SweepStatus.FAILED)
+    s.cancelled(own)
+    assert [m.value for m in s.all(Metric) if m.name == "mm_cancel_all_remaining_orders"] == [1, 1]
+
+
+def test_a_bust_in_a_frozen_strategy_is_swept_again_and_one_in_another_is_not() -> None:
+    s = two()
+    keys = {}
+    for strategy in (MM, ARB):
+        keys[strategy] = s.working(strategy=strategy)
+        s.fill(keys[strategy], 10, trade=strategy)
+    s.freeze(TEAM)
+    s.prove_empty()
+    s.feed(TradeBusted(s.now, s.client_id(keys[ARB]), ARB))
+    assert s.mode(TEAM) is Mode.FROZEN
+    s.feed(TradeBusted(s.now, s.client_id(keys[MM]), MM))
+    assert s.mode(TEAM) is Mode.FREEZING
+    assert targets(s) == [keys[MM]]
+
+
+@pytest.mark.parametrize(("strategy", "undone"), [(MM, True), (ARB, False)])
+def test_a_sign_of_life_from_a_refused_order_undoes_its_strategy_s_proof(strategy: str, undone: bool) -> None:
+    s = two()
+    key = s.submit(strategy=strategy)
+    s.outcome(s.one(Place), REFUSED)
+    s.freeze(TEAM)
+    s.prove_empty()
+    s.accept(key)
+    assert (s.mode(TEAM) is Mode.FREEZING) == undone
+
+
+def test_after_a_restart_a_strategy_is_still_frozen_and_proven_anew() -> None:
+    s = two()
+    s.freeze(TEAM)
+    s.prove_empty()
+    s.restart()
+    assert s.mode(TEAM) is Mode.FREEZING
+    s.answer_stock()
+    s.prove_empty()
+    assert s.mode(TEAM) is Mode.FROZEN
+
+
+def test_an_order_s_end_costs_a_strategy_s_sweep_the_same_with_many_orders() -> None:
+    s = two()
+    for _ in range(20):
+        s.working(amount=1, strategy=ARB)
+    s.submit(symbol=ETH, strategy=MM)
+    s.freeze(TEAM)
+    s.lists_all(*[row(order) for order in s.core.orders.values() if order.accepted])
+    assert sweep(s).phase is SweepPhase.WAIT
+    assert s.core.desk is not None
+    turn = Turn(s.core, s.core.desk, s.now)
+    turn.orders = NoWalk(turn.orders)  # type: ignore[assignment]
+    on_settled(turn)
+
+
+class NoWalk:
+    """Orders that can be looked up and not walked over."""
+
+    def __init__(self, orders: Any) -> None:
+        self.orders = orders
+
+    def __getattr__(self, name: str) -> Any:
+        assert name == "get", f"{name} walks over the orders"
+        return getattr(self.orders, name)

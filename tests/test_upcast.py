@@ -1,11 +1,38 @@
 """Upcasters. Goal: an old line becomes a current one step by step, and a chain with a fault never gets into a program.
 
-Method: private chains, good and bad; the chain of the package itself is checked by importing it.
+Method: private chains, good and bad; the chain of the package itself is checked by importing it. For the package's own steps: the shape of
+every class as old formats had it, which has to come out in the shape of today; lines put together by hand, read by the real decoders
+afterwards; and lines that were never right. Whole logs of old formats are replayed in ``tests/golden``.
 """
 
+import copy
+from typing import Any
+
+import attrs
+import msgspec
 import pytest
-from haltcore.fsm.record import FORMAT, UPCASTERS
+from haltcore.effects import EFFECT_CLASSES, Bps, Denied, Fence, Mode, ModeChanged, OrdType, Place, Side, TimeInForce, Trigger, price, qty
+from haltcore.fsm.codec import CONFIG, EFFECTS, EVENTS
+from haltcore.fsm.config import Config, Triggers
+from haltcore.fsm.events import (
+    EVENT_CLASSES,
+    Event,
+    Freeze,
+    LatchAnswer,
+    LatchKind,
+    LatchRow,
+    ReplaceOrder,
+    Restarted,
+    Started,
+    SubmitOrder,
+)
+from haltcore.fsm.limits import Limits
+from haltcore.fsm.record import FORMAT, NO_HASH, UPCASTERS
+from haltcore.fsm.replay import Source, replay
 from haltcore.fsm.upcast import STEPS, ChainRefused, Step, Upcasters, chain_faults
+from haltcore.fsm.verdict import Kind
+
+from tests.test_chain import forged
 
 
 def add(name: str, number: int) -> Step:
@@ -39,3 +66,169 @@ def test_a_chain_with_a_fault_is_refused(steps: list[Step], fault: str) -> None:
 def test_the_chain_of_the_package_ends_at_the_current_format() -> None:
     assert chain_faults(STEPS, FORMAT) == []
     assert UPCASTERS.current == FORMAT
+
+
+# --- format 1 ---------------------------------------------------------------------------------------------------------
+
+#: The fields of every class that a line of format 1 could hold.
+FORMAT_1 = {
+    "SubmitOrder": "at_ns symbol side qty price type stop_price tif post_only reduce_only strategy",
+    "CancelOrder": "at_ns order",
+    "ReplaceOrder": "at_ns order qty price",
+    "Freeze": "at_ns symbol trigger reason by",
+    "Unfreeze": "at_ns symbol by why force",
+    "SetReduceOnly": "at_ns symbol on by why",
+    "Stopping": "at_ns freeze by",
+    "EdgeUpdate": "at_ns symbol edge_bps",
+    "MarkPrice": "at_ns symbol price",
+    "VenueLink": "at_ns up reason",
+    "OrderAccepted": "at_ns client_id venue_id",
+    "OrderRejected": "at_ns client_id reason",
+    "OrderFilled": "at_ns client_id venue_id trade_id last_qty last_price cum_qty fee",
+    "OrderCancelled": "at_ns client_id cum_qty",
+    "OrderExpired": "at_ns client_id cum_qty",
+    "OrderHalted": "at_ns client_id halt",
+    "OrderReplaced": "at_ns client_id venue_id qty price",
+    "CancelRejected": "at_ns client_id reason",
+    "ReplaceRejected": "at_ns client_id reason",
+    "TradeBusted": "at_ns client_id trade_id",
+    "TradeCorrected": "at_ns client_id trade_id qty price",
+    "Outcome": "at_ns effect verb order kind code text retry_after_ms orders",
+    "OrderQueried": "at_ns effect order result",
+    "OpenOrders": "at_ns effect symbol conditional result",
+    "Positions": "at_ns effect result",
+    "LeaseAnswer": "at_ns effect kind fence valid_until_ns holder",
+    "LatchAnswer": "at_ns effect kind rows",
+    "TimerFired": "at_ns effect purpose key",
+    "Started": "at_ns config",
+    "Restarted": "at_ns config by",
+    "Place": "id order client_id symbol side type qty price stop_price tif post_only reduce_only epoch fence",
+    "Replace": "id order client_id venue_id symbol qty price epoch fence",
+    "Cancel": "id symbol target conditional epoch fence",
+    "CancelBatch": "id symbol targets conditional epoch fence",
+    "CancelAll": "id symbol conditional epoch fence",
+    "QueryOrder": "id order client_id venue_id symbol conditional",
+    "FetchOpenOrders": "id symbol conditional",
+    "FetchPositions": "id",
+    "AcquireLease": "id ttl_ms",
+    "RenewLease": "id fence ttl_ms",
+    "ReleaseLease": "id fence",
+    "PublishFreeze": "id symbol trigger reason by",
+    "ReadFreeze": "id",
+    "ClearFreeze": "id symbol latch_epoch by why",
+    "SetTimer": "id due_ns purpose key",
+    "Metric": "id name value label",
+    "Alert": "id severity code text order symbol",
+    "Denied": "id code reason symbol order",
+    "Rejected": "id code reason",
+    "ModeChanged": "id symbol mode epoch trigger reason by",
+    "SweepReport": "id status method cancelled failed remaining unknown rounds duration_ns",
+}
+CONFIG_1: dict[str, Any] = {
+    "session": "mm1abcd", "symbols": ["A"],
+    "limits": {"max_inventory_usd": "1000", "max_total_notional": None, "edge_freeze_threshold_bps": "200"},
+    "venue": {"cancel_all": True, "conditional": True, "batch": 10, "place_expiry_ms": 5000},
+    "sweep": {
+        "lease_wait_ms": 250, "deadline_ms": 10000, "base_ms": 200, "cap_ms": 5000, "attempts": 7, "empty_snapshots": 2,
+        "foreign": "cancel",
+    },
+    "store": {"configured": False, "lease_ttl_ms": 30000, "lease_renew_ms": 10000, "latch_poll_ms": 1000},
+    "seed": 7, "evidence_ms": 1000, "venue_lost_ms": 5000,
+}  # fmt: skip
+
+
+def current(line: dict[str, Any], written: int = 1) -> dict[str, Any]:
+    """The line as it is read today; the one given stays as it was."""
+    before = copy.deepcopy(line)
+    changed = UPCASTERS.upcast(line, written)
+    assert line == before
+    return changed
+
+
+@pytest.mark.parametrize("name", FORMAT_1)
+def test_every_class_comes_out_in_the_shape_of_today(name: str) -> None:
+    """Also for changes that are still to come: a class that changes without a step for it fails here."""
+    kind = next(kind for kind in (*EVENT_CLASSES, *EFFECT_CLASSES) if kind.__name__ == name)
+    old = {"class": name, **dict.fromkeys(FORMAT_1[name].split())}
+    found = current({"n": 1, "event": old, "effects": [old], "digest": "d", "prev": "p", "hash": "h"})
+    assert list(found) == ["n", "event", "effects", "digest", "prev", "hash"]
+    for what in (found["event"], *found["effects"]):
+        assert list(what) == ["class", *attrs.fields_dict(kind)]  # type: ignore[arg-type]
+
+
+def test_a_configuration() -> None:
+    config = Config("mm1abcd", ("A",), Limits(qty(1000), None, Bps(qty(200))), seed=7)  # type: ignore[arg-type]
+    text = CONFIG.encode(config)
+    header = current({"haltcore": "0.1.0", "format": 1, "rules": 1, "config": CONFIG_1, "segment": 1, "first": 1, "snapshot": None})
+    assert msgspec.json.encode(header["config"]) == text, "to the byte, since the header is compared with the first event"
+    assert (header["format"], header["rules"]) == (FORMAT, 1)
+    assert list(header) == ["haltcore", "format", "rules", "config", "segment", "first", "snapshot"]
+    for event in (Started(5, config), Restarted(6, config, "ops")):
+        old = msgspec.json.decode(EVENTS.encode(event))
+        assert event_of({**old, "config": CONFIG_1}) == event
+    assert config.triggers == Triggers()
+    assert current({"haltcore": "0.1.0", "format": 1, "config": None})["config"] is None, "a segment behind one without any record"
+
+
+def event_of(old: dict[str, Any]) -> Event:
+    """The event that stood in a record of format 1."""
+    text = msgspec.json.encode(current({"n": 1, "event": old, "effects": []})["event"])
+    event = EVENTS.decode(text)
+    assert EVENTS.encode(event) == text, "spelled as it would be today"
+    return event
+
+
+def test_events() -> None:
+    submit = {
+        "class": "SubmitOrder", "at_ns": 7, "symbol": "A", "side": "buy", "qty": "2", "price": "10", "type": "limit", "stop_price": None,
+        "tif": "gtc", "post_only": False, "reduce_only": True, "strategy": "mm",
+    }  # fmt: skip
+    assert event_of(submit) == SubmitOrder(7, "A", Side.BUY, qty(2), price(10), reduce_only=True, strategy="mm")
+    assert event_of({"class": "ReplaceOrder", "at_ns": 7, "order": 4, "qty": "2", "price": None}) == ReplaceOrder(7, 4, qty(2), None)
+    frozen = {"class": "Freeze", "at_ns": 7, "symbol": "A", "trigger": "manual", "reason": "é", "by": "ops"}
+    assert event_of(frozen) == Freeze(7, "A", Trigger.MANUAL, "é", "ops", ())
+    row = {"symbol": "", "epoch": 3, "trigger": "manual", "reason": "r", "by": "peer"}
+    answer = {"class": "LatchAnswer", "at_ns": 7, "effect": [4, 0], "kind": "ok", "rows": [row]}
+    assert event_of(answer) == LatchAnswer(7, (4, 0), LatchKind.OK, (LatchRow("", 3, Trigger.MANUAL, "r", "peer"),))
+
+
+def test_effects() -> None:
+    """A place is sent for the strategy of its submit, which stands in the same record."""
+    submit = {"class": "SubmitOrder", "strategy": "mm"}
+    place = {
+        "class": "Place", "id": [4, 0], "order": 4, "client_id": "mm1abcd4", "symbol": "A", "side": "buy", "type": "limit", "qty": "2",
+        "price": "10", "stop_price": None, "tif": "gtc", "post_only": False, "reduce_only": False, "epoch": 3,
+        "fence": {"epoch": 1, "counter": 2},
+    }  # fmt: skip
+    denied = {"class": "Denied", "id": [4, 1], "code": "frozen", "reason": "r", "symbol": "A", "order": 0}
+    changed = {
+        "class": "ModeChanged", "id": [4, 2], "symbol": "A", "mode": "frozen", "epoch": 3, "trigger": "manual", "reason": "r", "by": "ops",
+    }  # fmt: skip
+    found = current({"n": 4, "event": submit, "effects": [place, denied, changed]})["effects"]
+    text = msgspec.json.encode(found)
+    effects = (
+        Place(
+            (4, 0), 4, "mm1abcd4", "A", Side.BUY, OrdType.LIMIT, qty(2), price(10), None, TimeInForce.GTC, False, False, "mm", "", "", 3,
+            Fence(1, 2),
+        ),
+        Denied((4, 1), "frozen", "r", "A", 0, ()),
+        ModeChanged((4, 2), "A", Mode.FROZEN, 3, Trigger.MANUAL, "r", "ops"),
+    )  # fmt: skip
+    assert EFFECTS.decode(text) == effects
+    assert EFFECTS.encode(effects) == text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"n":1,"event":7,"effects":[]', b'{"n":1,"event":null,"effects":[]', b'{"n":1,"event":[],"effects":{}', b'{"n":1,"effects":[]',
+        b'{"n":1,"event":{"class":7},"effects":7', b'{"n":1,"event":{"class":"Started","config":7},"effects":[7,null,[]]',
+        b'{"n":1,"event":{"class":"LatchAnswer","rows":7},"effects":[{"class":"Place"}]', b'{"n":1', b'{"n":"1","event":{},"effects":[]',
+        b'{"n":1,"event":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b',"effects":[]', b'{"seal":7', b'{"seal":null,"event":1',
+    ],
+)  # fmt: skip
+def test_a_line_that_was_never_right_is_broken_and_no_traceback(body: bytes) -> None:
+    header = forged(b'{"haltcore":"0.1.0","format":1,"rules":1,"config":7,"segment":1,"first":1,"snapshot":null,"digest":""', NO_HASH)
+    verdict = replay([Source("old.jsonl", [header + forged(body, msgspec.json.decode(header)["hash"])])])
+    assert verdict.kind is Kind.BROKEN
+    assert "old.jsonl, line 2" in verdict.problem

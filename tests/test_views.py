@@ -9,25 +9,63 @@ from typing import Any
 import attrs
 import pytest
 from haltcore.adapters import views
-from haltcore.effects import EFFECT_CLASSES, OrdType, Side, Trigger, bps, client_order_id, price, qty
+from haltcore.effects import (
+    EFFECT_CLASSES,
+    NO_FENCE,
+    ClearFreeze,
+    Denied,
+    OrdType,
+    Place,
+    PublishFreeze,
+    Side,
+    TimeInForce,
+    Trigger,
+    bps,
+    client_order_id,
+    price,
+    qty,
+    usd,
+)
 from haltcore.fsm.events import (
     EVENT_CLASSES,
+    BreakerChanged,
     CancelOrder,
+    ChangeLimits,
+    ClockReading,
     EdgeUpdate,
+    EndOverride,
+    Event,
     FetchedOrders,
     FetchFailed,
     Found,
     Freeze,
+    Heartbeat,
+    InstrumentDefined,
+    LatchAnswer,
+    LatchKind,
+    LatchRow,
     NotFound,
     OpenOrders,
+    OperatorRefused,
     OrderFilled,
     OrderQueried,
     Outcome,
     OutcomeKind,
+    OverrideLimits,
+    Reenable,
+    Restrict,
+    SetReduceOnly,
     Started,
+    Stopping,
     SubmitOrder,
+    Unfreeze,
+    VenueLink,
     Verb,
+    VerifyOverride,
+    VolatilityBand,
 )
+from haltcore.fsm.instrument import Instrument
+from haltcore.fsm.limits import LimitRule, Limits, Rate
 from haltcore.fsm.replay import Entry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -67,6 +105,79 @@ def test_known_records_word_for_word() -> None:
     }  # fmt: skip
     for event, line in expected.items():
         assert views.event_line(event, named()) == line
+
+
+BY = ("ops", "a drill")
+RULE = LimitRule(Limits(max_open_orders=9, message_rate=Rate(5, 1_000), max_order_qty=qty("0.5")), "", "mm", "", 60, 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            SubmitOrder(T0, BTC, Side.BUY, qty(1), price(5), strategy="mm", trader="kim"),
+            f"SubmitOrder buy 1 {BTC} at 5 (limit) for strategy mm, trader kim",
+        ),
+        (Freeze(T0, "venue", Trigger.MANUAL, "ill", "ops"), "Freeze venue (manual by ops: ill)"),
+        (
+            Freeze(T0, "strategy:mm", Trigger.MANUAL, "ill", "ops", (("ticket", "7"), ("room", "2"))),
+            "Freeze strategy mm (manual by ops: ill) [ticket 7, room 2]",
+        ),
+        (Unfreeze(T0, BTC, *BY, force=True), f"Unfreeze {BTC} by ops: a drill (force)"),
+        (SetReduceOnly(T0, "", True, *BY), "SetReduceOnly account on by ops: a drill"),
+        (
+            ChangeLimits(T0, RULE, *BY),
+            "ChangeLimits strategy mm, window 01:00-00:00 UTC: max_order_qty 0.5, max_open_orders 9, message_rate 5/1000 by ops: a drill",
+        ),
+        (ChangeLimits(T0, LimitRule(Limits(prevent_self_match=True)), "k", "x"), "ChangeLimits account: prevent_self_match on by k: x"),
+        (ChangeLimits(T0, LimitRule(Limits()), "", "x"), "ChangeLimits account: no figures by nobody: x"),
+        (
+            OverrideLimits(T0, "", "mm", Limits(max_order_value=usd("2500")), 60_000, *BY),
+            "OverrideLimits strategy mm: max_order_value 2500 for 60000 ms by ops: a drill",
+        ),
+        (VerifyOverride(T0, 7, "kim"), "VerifyOverride override 7 by kim"),
+        (EndOverride(T0, 7, *BY), "EndOverride override 7 by ops: a drill"),
+        (Restrict(T0, BTC, False, *BY), f"Restrict {BTC} off the restricted list by ops: a drill"),
+        (Reenable(T0, "", *BY), "Reenable account by ops: a drill"),
+        (Reenable(T0, "mm", *BY), "Reenable strategy mm by ops: a drill"),
+        (OperatorRefused(T0, "unfreeze", "", "no token"), "OperatorRefused unfreeze of nobody: no token"),
+        (Stopping(T0, True, "ops"), "Stopping freeze first, by ops"),
+        (
+            InstrumentDefined(T0, BTC, Instrument(tick=price("0.1"), min_notional=usd("5"))),
+            f"InstrumentDefined {BTC} linear, multiplier 1, tick 0.1, min_notional 5",
+        ),
+        (InstrumentDefined(T0, BTC, Instrument(inverse=True)), f"InstrumentDefined {BTC} inverse, multiplier 1, no grid"),
+        (VolatilityBand(T0, BTC, "high"), f"VolatilityBand {BTC} high"),
+        (VolatilityBand(T0, "", ""), "VolatilityBand all symbols in none"),
+        (Heartbeat(T0, ""), "Heartbeat account"),
+        (ClockReading(T0, 1_500_000), "ClockReading the wall clock is 1.5 ms ahead"),
+        (ClockReading(T0, -2), "ClockReading the wall clock is 0.000002 ms behind"),
+        (BreakerChanged(T0, "place", True, "10 failures"), "BreakerChanged place open: 10 failures"),
+        (VenueLink(T0, False, "reset"), "VenueLink down: reset"),
+        (EdgeUpdate(T0, "", bps(4)), "EdgeUpdate all symbols 4 bps"),
+        (LatchAnswer(T0, (4, 0), LatchKind.OK, ()), "LatchAnswer ok: nothing is frozen"),
+        (
+            LatchAnswer(T0, (4, 0), LatchKind.OK, (LatchRow("venue", 3, Trigger.LOSS, "r", ""),)),
+            "LatchAnswer ok: venue (loss by haltcore: r)",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if attrs.has(type(value)) else "",
+)
+def test_events_of_operators_market_and_health_word_for_word(event: Event, line: str) -> None:
+    assert views.event_line(event, named()) == line
+
+
+def test_effects_word_for_word() -> None:
+    denied = Denied((9, 0), "frozen", "ill", BTC, 0, ("frozen", "max_order_qty"))
+    limit, gtc = OrdType.LIMIT, TimeInForce.GTC
+    place = Place((9, 1), 9, "id", BTC, Side.BUY, limit, qty(1), price(5), None, gtc, False, False, "mm", "", "fund", 1, NO_FENCE)
+    effects = (denied, place, PublishFreeze((9, 2), "", Trigger.LOSS, "r", ""), ClearFreeze((9, 3), "venue", 4, *BY))
+    assert views.effect_lines(effects, named()) == [
+        ":0 Denied frozen: ill (and max_order_qty)",
+        f":1 Place id buy 1 {BTC} at 5 (limit) for strategy mm, client fund",
+        ":2 PublishFreeze account (loss by haltcore: r)",
+        ":3 ClearFreeze venue of epoch 4 by ops: a drill",
+    ]
 
 
 def test_found_orders_tell_how_they_stand() -> None:

@@ -4,13 +4,16 @@ Method: sessions of the real core with one story each, written as a log and inve
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from haltcore.adapters import why
-from haltcore.effects import Place, Side, Trigger, order_key
+from haltcore.effects import Cancel, CancelBatch, Place, Side, Trigger, bps, order_key, usd
 from haltcore.fsm.codec import CONFIG
-from haltcore.fsm.events import OrderRejected
+from haltcore.fsm.events import ChangeLimits, EdgeUpdate, OrderRejected
+from haltcore.fsm.limits import LimitRule, Limits
 from haltcore.fsm.replay import Source
+from haltcore.fsm.risk import CHECKS
 from haltcore.fsm.verdict import Kind
 
 from tests import test_replay
@@ -50,7 +53,8 @@ def test_filled() -> None:
     lines, sentence = story(session, key)
     assert sentence == f"Order {session.client_id(key)} was filled completely; the last part of it in record {session.core.seq}."
     text = "\n".join(lines)
-    for part in ("gate      all 17 checks passed", "accepted while", "filled while working: fill", "partially_filled, filled 1, open 3"):
+    gate = f"gate      all {len(CHECKS)} checks passed"
+    for part in (gate, "accepted while", "filled while working: fill", "partially_filled, filled 1, open 3"):
         assert part in text
 
 
@@ -169,17 +173,18 @@ def test_the_gate_is_told_check_by_check(monkeypatch: pytest.MonkeyPatch) -> Non
     deciding = [line for line in lines if "<-- decides" in line]
     assert len(deciding) == 1
     assert "NO  max_inventory_usd" in deciding[0]
-    assert sum(" ok " in line for line in lines) == 15
+    assert sum(" ok " in line for line in lines) == len(CHECKS) - 2
     assert any("no  max_total_notional" in line for line in lines)
+    assert [line.strip() for line in lines if "(account)" in line] == ["10000 of 1000 (account)", "10000 of 5000 (account)"]
     assert lines[-1].startswith("The order was denied because of max_inventory_usd: worst-case inventory 10000")
 
 
 class Limited(Recorded):
     """A session with limits."""
 
-    def __init__(self) -> None:
+    def __init__(self, **fields: Any) -> None:
         self.steps = []
-        Session.__init__(self, limits=with_limits(1000, 5000, 5))
+        Session.__init__(self, **(fields or {"limits": with_limits(1000, 5000, 5)}))
 
 
 def test_a_freeze_and_its_effects() -> None:
@@ -193,6 +198,61 @@ def test_a_freeze_and_its_effects() -> None:
     marked = told(session, index=cancel)
     assert next(line for line in marked if "-->" in line).strip().startswith(f"-->:{cancel} CancelAll")
     assert marked[-1].startswith("The cancel-all was sent in round 1 of the sweep, by the freeze of record")
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Limited:
+    """A session with this configuration, whose log names it."""
+    session = Limited(**fields)
+    monkeypatch.setattr(test_replay, "CONFIG_TEXT", CONFIG.encode(session.config))
+    return session
+
+
+def test_a_figure_beyond_its_limit_that_the_order_makes_no_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = limited(monkeypatch, limits=with_limits(total=1500))
+    session.fill(session.working(amount=9), 9)
+    session.mark(200)
+    session.ask(Side.SELL, 1, 200)
+    assert "1800 of 1500 (account), and the order makes it no worse" in [line.strip() for line in told(session)]
+    assert told(session)[-1].endswith(f"was sent because all {len(CHECKS)} checks of the gate passed.")
+
+
+def test_a_freeze_of_a_strategy_is_named_at_its_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = limited(monkeypatch, strategies=("mm", "arb"))
+    key = session.working(strategy="mm")
+    other = session.working(strategy="arb")
+    session.freeze("strategy:mm", reason="runs wild")
+    frozen = session.core.seq
+    assert told(session)[-1] == "Strategy mm was frozen (manual by tester): runs wild."
+    cancels = [effect.id[1] for effect in session.effects if isinstance(effect, (Cancel, CancelBatch))]
+    behind = f"by the freeze of strategy mm of record {frozen} (manual: runs wild)"
+    assert all(behind in told(session, index=index)[-1] for index in cancels)
+    assert cancels
+    session.cancelled(key)
+    assert f"was cancelled {behind}" in story(session, key)[1]
+    assert "it is open at the end of the log" in story(session, other)[1]
+
+
+def test_an_automatic_freeze_names_its_trigger_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = limited(monkeypatch, limits=Limits(edge_freeze_threshold_bps=bps(200), max_daily_loss=usd("50")))
+    session.feed(EdgeUpdate(session.now, "", bps(150)))
+    lines = told(session)
+    assert "      the account: edge_collapse (edge), an edge below the threshold; the overall edge counts for the account alone" in lines
+    assert any("value 150, threshold 200, unit bps" in line for line in lines)
+    assert lines[-1].startswith("The account was frozen (edge_collapse by haltcore): edge 150 bps")
+    session.prove_empty()
+    session.unfreeze()
+    session.fill(session.working(), 10)
+    session.mark(90)
+    text = "\n".join(told(session))
+    assert "the account: loss (position), " in text
+    assert "value 100, threshold 50" in text
+
+
+def test_an_operators_word_is_told_as_people_were_told_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = limited(monkeypatch)
+    session.feed(ChangeLimits(session.now, LimitRule(Limits(max_open_orders=3)), "ops", "a quiet day"))
+    assert "limits_changed" in told(session)[-1]
+    assert told(session)[-1].endswith("by ops: a quiet day.")
 
 
 def test_the_proof() -> None:

@@ -12,6 +12,8 @@ import pytest
 #: What the figures are held against: (title, numerator, denominator, promise).
 RATIOS = (
     ("submit: 1,000,000 open orders against 10", "submit at 1000000", "submit at 10", "below 2"),
+    ("submit, every limit: 1,000,000 open orders against 10", "submit, every limit at 1000000", "submit, every limit at 10", "below 2"),
+    ("every limit against two limits, submit at 10", "submit, every limit at 10", "submit at 10", ""),
     ("accepted: 1,000,000 open orders against 10", "accepted at 1000000", "accepted at 10", "below 2"),
     ("partial fill: 1,000,000 open orders against 10", "partial fill at 1000000", "partial fill at 10", "below 2"),
     ("last fill: 1,000,000 open orders against 10", "last fill at 1000000", "last fill at 10", "below 2"),

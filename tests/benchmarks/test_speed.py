@@ -24,7 +24,7 @@ from tests.benchmarks.worlds import FREEZE, KINDS, keys, life, lives, log, state
 BATCH = 5_000
 ROUNDS = 7
 #: In the order of the states they need, which take seconds and a gigabyte each.
-AT_A_MILLION = ("submit", "partial fill", "cancelled", "accepted", "last fill")
+AT_A_MILLION = ("submit", "partial fill", "cancelled", "submit, every limit", "accepted", "last fill")
 HAS_NAUTILUS = importlib.util.find_spec("nautilus_trader") is not None
 
 
@@ -49,9 +49,10 @@ def events_of_lives(core: Core) -> list[Event]:
     return [event for key in range(first, first + BATCH, 5) for event in life(key)]
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("stage", [1, 3, 4])
-def test_a_state_written_down_is_one_that_steps_could_make(stage: int) -> None:
-    core = state(100, stage)
+def test_a_state_written_down_is_one_that_steps_could_make(stage: int, full: bool) -> None:
+    core = state(100, stage, full=full)
     assert not broken_state(core)
     assert len(core.orders) == 100
 
@@ -59,17 +60,17 @@ def test_a_state_written_down_is_one_that_steps_could_make(stage: int) -> None:
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_each_event_has_an_effect(kind: str) -> None:
     stage, make = KINDS[kind]
-    core = state(10, stage)
+    core = state(10, stage, full="every limit" in kind)
     event = make(keys(core, 1)[0])
     after, effects = step(core, event)
     assert not broken(core, event, after, effects)
-    assert bool(effects) == (kind in ("submit", "acknowledged", "cancel command", "duplicate report"))
+    assert bool(effects) == (kind in ("submit", "submit, every limit", "acknowledged", "cancel command", "duplicate report"))
     assert bool(after.touched) == (kind not in ("duplicate report", "mark price"))
 
 
 def time_step(benchmark: Any, kind: str, count: int) -> None:
     stage, make = KINDS[kind]
-    core = state(count, stage)
+    core = state(count, stage, full="every limit" in kind)
     chosen = keys(core, BATCH)
     events = [make(chosen[n % len(chosen)]) for n in range(BATCH)]
     measure(benchmark, f"{kind} at {count}", BATCH, lambda: each(core, events))

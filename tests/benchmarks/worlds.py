@@ -12,13 +12,29 @@ from functools import lru_cache
 import attrs
 from haltcore.adapters.disk import MemoryDisk
 from haltcore.adapters.journal import Journal
-from haltcore.effects import Effect, FetchPositions, Notional, Qty, Side, Usd, client_order_id, price, qty
-from haltcore.fsm import EMPTY, Config, Core, Event, Freeze, MarkPrice, SubmitOrder, Trigger, start, step
-from haltcore.fsm.config import ForeignPolicy, Limits, SweepPolicy
+from haltcore.effects import Effect, FetchPositions, Notional, Qty, SetTimer, Side, Usd, bps, client_order_id, price, qty, usd
+from haltcore.fsm import (
+    EMPTY,
+    Config,
+    Core,
+    Event,
+    Freeze,
+    Instrument,
+    LimitRule,
+    Limits,
+    MarkPrice,
+    Rate,
+    SubmitOrder,
+    Trigger,
+    start,
+    step,
+)
+from haltcore.fsm.config import ForeignPolicy, SweepPolicy
 from haltcore.fsm.events import (
     CancelOrder,
     FetchedOrders,
     FetchedPositions,
+    InstrumentDefined,
     OpenOrders,
     OrderAccepted,
     OrderCancelled,
@@ -29,22 +45,40 @@ from haltcore.fsm.events import (
     Started,
     Verb,
 )
-from haltcore.fsm.exposure import worst_value
+from haltcore.fsm.exposure import Book, Tally, gain_value, worst_value
 from haltcore.fsm.order import Order
+from haltcore.fsm.turn import resting_levels
 from immutables import Map
 
 SYMBOL = "BTCUSDT"
 SESSION = "bench01"
 LIMITS = Limits(Usd(10**15 * 10**12), Usd(10**15 * 10**12))
+#: Every limit there is, far away, for the account, the symbol, the strategy, a window and a band.
+EVERY = Limits(
+    Usd(10**27), Usd(10**27), bps("-1000"), max_order_value=Usd(10**27), max_order_qty=Qty(10**27), price_collar_bps=bps("5000"),
+    max_open_orders=10**9, max_daily_loss=Usd(10**27), max_drawdown=Usd(10**27), message_rate=Rate(10**9, 1), execution_rate=Rate(10**9, 1),
+    duplicate_window_ms=1, prevent_self_match=True,
+)  # fmt: skip
+_INVENTORY = Limits(max_inventory_usd=Usd(10**27), max_order_value=Usd(10**27))
+FULL = Config(
+    SESSION, (SYMBOL,), EVERY, strategies=("mm",),
+    rules=(
+        LimitRule(_INVENTORY, symbol=SYMBOL), LimitRule(_INVENTORY, strategy="mm"), LimitRule(_INVENTORY, band="high"),
+        LimitRule(_INVENTORY, from_minute=1, to_minute=1_439),
+    ),
+)  # fmt: skip
 TWO, ONE, PRICE = qty("0.02"), qty("0.01"), price("50000")
 
 
-def ready(policy: ForeignPolicy = ForeignPolicy.CANCEL) -> Core:
-    """A session that may place orders."""
-    core, effects = start(Config(SESSION, (SYMBOL,), LIMITS, sweep=SweepPolicy(foreign=policy)), 1)
+def ready(policy: ForeignPolicy = ForeignPolicy.CANCEL, full: bool = False) -> Core:
+    """A session that may place orders; ``full``: with every limit there is."""
+    core, effects = start(FULL if full else Config(SESSION, (SYMBOL,), LIMITS, sweep=SweepPolicy(foreign=policy)), 1)
     for effect in effects:
-        core, _ = step(core, _opening(effect))
-    return core
+        if not isinstance(effect, SetTimer):
+            core, _ = step(core, _opening(effect))
+    if full:
+        core, _ = step(core, InstrumentDefined(1, SYMBOL, Instrument(price("0.5"), qty("0.01"), ONE, qty(1_000), usd(5))))
+    return step(core, MarkPrice(1, SYMBOL, PRICE))[0]
 
 
 def _opening(effect: Effect) -> Event:
@@ -55,7 +89,7 @@ def _opening(effect: Effect) -> Event:
 
 def submit(at_ns: int = 2) -> SubmitOrder:
     """The order that all benchmarks place."""
-    return SubmitOrder(at_ns, SYMBOL, Side.BUY, TWO, PRICE)
+    return SubmitOrder(at_ns, SYMBOL, Side.BUY, TWO, PRICE, strategy="mm")
 
 
 def life(key: int) -> list[Event]:
@@ -68,13 +102,16 @@ def life(key: int) -> list[Event]:
 
 
 @lru_cache(maxsize=2)
-def state(count: int, stage: int = 3, policy: ForeignPolicy = ForeignPolicy.CANCEL) -> Core:
-    """A state with ``count`` open orders, each of which has lived through ``stage`` events of its life."""
-    core = ready(policy)
+def state(count: int, stage: int = 3, policy: ForeignPolicy = ForeignPolicy.CANCEL, full: bool = False) -> Core:
+    """A state with ``count`` open orders, each of which has lived through ``stage`` events of its life.
+
+    ``full``: with every limit there is.
+    """
+    core = ready(policy, full)
     base = core.seq + 1
     for event in life(base)[:stage]:
         core, _ = step(core, event)
-    order, book = core.orders[base], core.books[0]
+    order = core.orders[base]
     copies: Map[int, Order] = Map()
     with copies.mutate() as many:
         for key in range(base, base + count):
@@ -82,13 +119,20 @@ def state(count: int, stage: int = 3, policy: ForeignPolicy = ForeignPolicy.CANC
             requests = attrs.evolve(order.requests, place=(key, 0)) if order.requests.place else order.requests
             many[key] = attrs.evolve(order, key=key, spec=spec, requests=requests)
         copies = many.finish()
-    grown = attrs.evolve(
+    books = Map((key, _times(book, count)) for key, book in core.books.items())
+    account = Tally(worst_value(books[0]), gain_value(books[0]), count)
+    return attrs.evolve(
+        core, orders=copies, books=books, account=account, teams=Map((owner, account) for owner in core.teams), seq=core.seq + 10 * count,
+        resting=resting_levels(copies) if full else None, touched=(),
+    )  # fmt: skip
+
+
+def _times(book: Book, count: int) -> Book:
+    """The book of that many of the one order in it."""
+    return attrs.evolve(
         book, position=Qty(book.position * count), cash=Notional(book.cash * count), buy_qty=Qty(book.buy_qty * count),
         buy_value=Notional(book.buy_value * count), open_orders=count,
     )  # fmt: skip
-    return attrs.evolve(
-        core, orders=copies, books=core.books.set(0, grown), total=worst_value(grown), seq=core.seq + 10 * count, touched=()
-    )
 
 
 def keys(core: Core, most: int) -> list[int]:
@@ -101,6 +145,8 @@ def keys(core: Core, most: int) -> list[int]:
 #: Event type -> the stage at which an order meets it, and the event by key.
 KINDS: dict[str, tuple[int, Callable[[int], Event]]] = {
     "submit": (3, lambda key: life(key)[0]),
+    # Later than the window in which it would be a duplicate of those that are open.
+    "submit, every limit": (3, lambda _: submit(10**7)),
     "acknowledged": (1, lambda key: life(key)[1]),
     "accepted": (1, lambda key: life(key)[2]),
     "partial fill": (3, lambda key: life(key)[3]),

@@ -32,7 +32,7 @@ from haltcore.effects import (
 )
 from haltcore.fsm import freeze as gateway
 from haltcore.fsm.config import Config, SweepPolicy, VenueTraits
-from haltcore.fsm.core import Core, frozen_scopes
+from haltcore.fsm.core import Core, frozen_scopes, scope_text
 from haltcore.fsm.events import (
     CancelOrder,
     Event,
@@ -60,7 +60,7 @@ from haltcore.fsm.events import (
     Unfreeze,
     VenueLink,
 )
-from haltcore.fsm.exposure import FLAT
+from haltcore.fsm.exposure import FLAT, book_key
 from haltcore.fsm.invariants import broken, broken_state
 from haltcore.fsm.outcomes import failed, outcome, owes_outcome
 from haltcore.fsm.step import start, step
@@ -69,8 +69,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 SYMBOLS = ("AAA", "BBB")
-CONFIG = Config("tag0000", SYMBOLS, venue=VenueTraits(conditional=False, batch=2), sweep=SweepPolicy(attempts=3))
-SCOPES = st.sampled_from(("", *SYMBOLS))
+STRATEGIES = ("mm", "arb")
+CONFIG = Config(
+    "tag0000", SYMBOLS, venue=VenueTraits(conditional=False, batch=2), sweep=SweepPolicy(attempts=3), strategies=STRATEGIES
+)
+SCOPES = st.sampled_from(("", "venue", *SYMBOLS, "strategy:mm"))
 INDEX = st.integers(0, 1_000)
 UNITS = st.integers(1, 4)
 NOT_DONE = (OutcomeKind.REFUSED, OutcomeKind.UNAVAILABLE)
@@ -112,7 +115,7 @@ class Life(RuleBasedStateMachine):
                 assert effect.order not in self.truth, "placed twice"
                 self.truth[effect.order] = {
                     "id": effect.client_id, "symbol": effect.symbol, "side": effect.side, "state": "sent", "qty": effect.qty,
-                    "price": effect.price, "trades": {}, "taken_back": False,
+                    "price": effect.price, "trades": {}, "taken_back": False, "strategy": effect.strategy,
                 }  # fmt: skip
             if owes_outcome(effect):
                 self.requests.append(effect)
@@ -123,32 +126,34 @@ class Life(RuleBasedStateMachine):
         """Whatever may still fill is counted, and a frozen scope is empty."""
         desk = self.core.desk
         assert desk is not None
-        frozen = [desk.config.symbols[s - 1] if s else "" for s in frozen_scopes(desk) if desk.controls[s].mode is Mode.FROZEN]
+        frozen = [scope_text(desk, s) for s in frozen_scopes(desk) if desk.controls[s].mode is Mode.FROZEN]
         for key, truth in self.truth.items():
             if truth["state"] != "open" or truth["taken_back"]:
                 continue
-            claimed = "" in frozen or truth["symbol"] in frozen
+            claimed = any(scope in frozen for scope in ("", "venue", truth["symbol"], f"strategy:{truth['strategy']}"))
             assert not claimed, f"order {key} is open in a scope that is called FROZEN"
             order = self.core.order(key)
             assert order is not None
             assert order.cum_qty + order.leaves_qty >= truth["qty"], f"order {key} may fill more than is counted"
 
     @initialize(
-        orders=st.lists(st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(Side), UNITS, UNITS), min_size=1, max_size=3),
+        orders=st.lists(
+            st.tuples(st.sampled_from(SYMBOLS), st.sampled_from(Side), UNITS, UNITS, st.sampled_from(STRATEGIES)), min_size=1, max_size=3
+        ),
         well=st.booleans(),
     )
-    def begin(self, orders: list[tuple[str, Side, int, int]], well: bool) -> None:
+    def begin(self, orders: list[tuple[str, Side, int, int, str]], well: bool) -> None:
         """A life begins with some orders, mostly live ones."""
-        for symbol, side, units, price in orders:
-            self.submit(symbol, side, units, price)
+        for symbol, side, units, price, strategy in orders:
+            self.submit(symbol, side, units, price, strategy)
         if well:
             self.go_well(9)
 
     # --- users ------------------------------------------------------------------------------------------------------
 
-    @rule(symbol=st.sampled_from(SYMBOLS), side=st.sampled_from(Side), units=UNITS, price=UNITS)
-    def submit(self, symbol: str, side: Side, units: int, price: int) -> None:
-        self.tell(SubmitOrder(0, symbol, side, Qty(units), Price(price)))
+    @rule(symbol=st.sampled_from(SYMBOLS), side=st.sampled_from(Side), units=UNITS, price=UNITS, strategy=st.sampled_from(STRATEGIES))
+    def submit(self, symbol: str, side: Side, units: int, price: int, strategy: str) -> None:
+        self.tell(SubmitOrder(0, symbol, side, Qty(units), Price(price), strategy=strategy))
 
     @precondition(lambda self: self.truth)
     @rule(at=INDEX)
@@ -160,15 +165,15 @@ class Life(RuleBasedStateMachine):
     def replace(self, at: int, units: int, price: int) -> None:
         self.tell(ReplaceOrder(0, self._key(at), Qty(units), Price(price)))
 
-    @rule(symbol=SCOPES, really=st.integers(0, 5))
-    def freeze(self, symbol: str, really: int) -> None:
+    @rule(scope=SCOPES, really=st.integers(0, 5))
+    def freeze(self, scope: str, really: int) -> None:
         """Not too often: nothing begins in a frozen session."""
         if really == 0:
-            self.tell(Freeze(0, symbol, Trigger.MANUAL, "test", "ops"))
+            self.tell(Freeze(0, scope, Trigger.MANUAL, "test", "ops"))
 
-    @rule(symbol=SCOPES, force=st.booleans())
-    def unfreeze(self, symbol: str, force: bool) -> None:
-        self.tell(Unfreeze(0, symbol, "ops", "test", force))
+    @rule(scope=SCOPES, force=st.booleans())
+    def unfreeze(self, scope: str, force: bool) -> None:
+        self.tell(Unfreeze(0, scope, "ops", "test", force))
 
     def _key(self, at: int) -> int:
         return list(self.truth)[at % len(self.truth)]
@@ -390,9 +395,11 @@ class Life(RuleBasedStateMachine):
             assert (key in self.core.orders) == (truth["state"] == "open"), f"order {key}: {truth}, the core says {order.status}"
             assert order.cum_qty == self._cum(truth), f"order {key}: {truth}, the core says {order.cum_qty} filled"
             assert not order.requests.cancel_wanted or truth["state"] != "open"
-        for sym, symbol in enumerate(SYMBOLS):
-            true = sum(self._cum(t) * (1 if t["side"] is Side.BUY else -1) for t in self.truth.values() if t["symbol"] == symbol)
-            assert self.core.books.get(sym, FLAT).position == true
+        for owner, strategy in enumerate(("", *STRATEGIES)):
+            for sym, symbol in enumerate(SYMBOLS):
+                mine = [t for t in self.truth.values() if t["symbol"] == symbol and strategy in ("", t["strategy"])]
+                true = sum(self._cum(t) * (1 if t["side"] is Side.BUY else -1) for t in mine)
+                assert self.core.books.get(book_key(owner, sym), FLAT).position == true
 
 
 TestLife = Life.TestCase

@@ -7,7 +7,7 @@ their moves from these functions.
 from collections.abc import Iterator
 
 import attrs
-from haltcore.effects import Alert, Cancel, Effect, Metric, Mode, ModeChanged, OrdType, Place, Replace
+from haltcore.effects import Alert, Cancel, Denied, Effect, Metric, Mode, ModeChanged, OrdType, Place, Replace
 from haltcore.fsm.core import SweepPhase, effective_mode
 from haltcore.fsm.events import Event, Freeze, OrderFilled, OrderReplaced, Outcome, OutcomeKind
 from haltcore.fsm.invariants import broken, broken_state
@@ -30,30 +30,32 @@ def tell(world: World, label: str, event: Event | None, fair: bool = False, seen
     core, effects = step(before, event)
     wrong = broken(before, event, core, effects) + broken_state(core)
     if isinstance(event, Freeze):
-        world = stop(world, event.symbol)
-    lifted = [e.symbol for e in effects if isinstance(e, ModeChanged) and e.mode is Mode.ACTIVE]
+        world = stop(world, event.scope)
+    lifted = [e.scope for e in effects if isinstance(e, ModeChanged) and e.mode is Mode.ACTIVE]
     if lifted:
-        world = attrs.evolve(world, stopped=tuple(symbol for symbol in world.stopped if symbol not in lifted))
-    placed = [e.symbol for e in effects if isinstance(e, (Place, Replace))]
-    if any(covered(world.stopped, symbol) for symbol in placed):
+        world = attrs.evolve(world, stopped=tuple(scope for scope in world.stopped if scope not in lifted))
+    placed = [core.orders[e.order].spec for e in effects if isinstance(e, (Place, Replace))]
+    if any(covered(world.stopped, spec.symbol, spec.strategy) for spec in placed):
         wrong += ("SAFE-1: a place or replace was decided after the freeze",)
     for effect in effects:
         if isinstance(effect, ModeChanged) and effect.mode is Mode.FREEZING:
-            world = stop(world, effect.symbol)
+            world = stop(world, effect.scope)
     after = asked(attrs.evolve(world, core=core), effects)
     return Move(label, event, after, wrong + problems(after), seen + happened(world, event, after, effects), fair)
 
 
-def stop(world: World, symbol: str) -> World:
+def stop(world: World, scope: str) -> World:
     """A scope is frozen in truth: what waits in our queue for it is doomed."""
-    scope = (symbol,)
-    wire = tuple(
-        item._replace(doomed=True)
-        if isinstance(item.effect, (Place, Replace)) and covered(scope, item.effect.symbol) and item.stage == QUEUE
-        else item
-        for item in world.wire
-    )
-    stopped = world.stopped if symbol in world.stopped else tuple(sorted((*world.stopped, symbol)))
+
+    def dooms(item: Item) -> bool:
+        effect = item.effect
+        if item.stage != QUEUE or not isinstance(effect, (Place, Replace)):
+            return False
+        spec = order_at(world, world.keys.index(effect.order)).spec
+        return covered((scope,), spec.symbol, spec.strategy)
+
+    wire = tuple(item._replace(doomed=True) if dooms(item) else item for item in world.wire)
+    stopped = world.stopped if scope in world.stopped else tuple(sorted((*world.stopped, scope)))
     return attrs.evolve(world, wire=wire, stopped=stopped)
 
 
@@ -116,12 +118,13 @@ def happened(before: World, event: Event, after: World, effects: tuple[Effect, .
     """Names of the things worth having been seen."""
     seen = [effect.code for effect in effects if isinstance(effect, Alert)]
     seen += [f"{e.mode.value}" for e in effects if isinstance(e, ModeChanged)]
+    seen += [effect.code for effect in effects if isinstance(effect, Denied)]
     if any(isinstance(e, Metric) and e.name == "mm_cancel_all_skipped_total" for e in effects):
         seen.append("sweep verified after a held lease")
     assert before.core.desk is not None
     sweep = before.core.desk.sweep
     if "late_fill" in seen:
-        mode = effective_mode(before.core.desk, 0)
+        mode = effective_mode(before.core.desk, 0, 0)
         seen.append(f"late fill while {mode.value}")
     if isinstance(event, OrderReplaced) and sweep is not None:
         seen.append("replace accepted while being frozen")

@@ -3,7 +3,7 @@
 ============ =========================================================================== ==========================================
 group        moves                                                                       counts as a fault
 ============ =========================================================================== ==========================================
-users        submit, cancel, replace, freeze, unfreeze, restart, each when it likes      no, but each is in the setup's list once
+users        submit, cancel, replace, freeze, reduce, unfreeze, restart, any time        no, but each is in the setup's list once
 queue        a place or replace leaves, if ``may_send`` lets it                          no
 wire         it arrives and is applied; is refused; times out and stays on its way       refuse, timeout
 requests     a cancel, a question, a store request arrives and is answered; or fails     unavailable, doubt, lie, failed, stale, store
@@ -19,6 +19,7 @@ Each move that the core hears of is one ``step``; its invariants are checked on 
 
 import attrs
 from haltcore.effects import OrdType, Place, Purpose, Replace, Side, Trigger, Usd
+from haltcore.fsm.core import in_words
 from haltcore.fsm.events import (
     CancelOrder,
     Event,
@@ -27,6 +28,7 @@ from haltcore.fsm.events import (
     OrderFilled,
     ReplaceOrder,
     Restarted,
+    SetReduceOnly,
     SubmitOrder,
     TimerFired,
     TradeBusted,
@@ -40,6 +42,7 @@ from .venue import served, travels
 from .world import FILLED, OPEN, QUEUE, REPLY, T0, WIRE, ZOMBIE, Report, Setup, Slot, World, at_price, quantity
 
 PRICE = 10
+_ORDERS = ("buy", "sell", "out", "stop")
 
 
 def first(setup: Setup) -> World:
@@ -53,6 +56,8 @@ def first(setup: Setup) -> World:
             world = next(iter(served(world, item))).state
         else:
             world = tell(attrs.evolve(world, wire=world.wire[1:]), "start", item.event).state
+    for command in setup.begins:
+        world = tell(world, command, _command(world, command)).state
     return world
 
 
@@ -83,7 +88,7 @@ def moves(world: World) -> Moves:
 def _user(world: World, command: str) -> Moves:
     word, *args = command.split(":")
     at = world.todo.index(command)
-    if word in ("buy", "sell", "stop") and any(c.split(":")[0] in ("buy", "sell", "stop") for c in world.todo[:at]):
+    if word in _ORDERS and any(c.split(":")[0] in _ORDERS for c in world.todo[:at]):
         return  # orders are submitted in the order of the list: the others are the same but for names
     if word in ("cancel", "replace") and int(args[0]) >= len(world.slots):
         return
@@ -91,33 +96,41 @@ def _user(world: World, command: str) -> Moves:
     if word == "restart":
         yield _crash(rest)
     elif word == "peer":
-        row = LatchRow(args[0], 7, Trigger.MANUAL, "elsewhere", "peer")
-        yield silent(f"another process freezes {args[0] or 'the account'}", attrs.evolve(rest, latch=(*rest.latch, row)))
+        scope = ":".join(args)
+        row = LatchRow(scope, 7, Trigger.MANUAL, "elsewhere", "peer")
+        yield silent(f"another process freezes {in_words(scope)}", attrs.evolve(rest, latch=(*rest.latch, row)))
     elif word == "bust":
         number = int(args[0])
         if number < len(world.slots) and world.slots[number].cum:
             slot = world.slots[number]
             yield silent("the venue busts a trade", _bust(rest, number, slot))
     else:
-        yield tell(rest, command, _command(world, word, args))
+        yield tell(rest, command, _command(world, command))
 
 
-def _command(world: World, word: str, args: list[str]) -> Event:
-    if word in ("buy", "sell", "stop"):
+def _command(world: World, command: str) -> Event:
+    word, _, rest = command.partition(":")
+    args = rest.split(":")
+    if word in _ORDERS:
         symbol = args[1] if len(args) > 1 else world.setup.config.symbols[0]
-        side = Side.SELL if word == "sell" else Side.BUY
+        strategy = args[2] if len(args) > 2 else ""
+        side = Side.SELL if word in ("sell", "out") else Side.BUY
         if word == "stop":
             kind, trigger = OrdType.STOP_LIMIT, at_price(PRICE)
         else:
             kind, trigger = OrdType.LIMIT, None
-        return SubmitOrder(0, symbol, side, quantity(int(args[0])), at_price(PRICE), kind, trigger)
+        return SubmitOrder(
+            0, symbol, side, quantity(int(args[0])), at_price(PRICE), kind, trigger, reduce_only=word == "out", strategy=strategy
+        )
     if word == "cancel":
         return CancelOrder(0, world.keys[int(args[0])])
     if word == "replace":
         return ReplaceOrder(0, world.keys[int(args[0])], quantity(int(args[1])), at_price(int(args[2])))
     if word == "freeze":
-        return Freeze(0, args[0], Trigger.MANUAL, "test", "ops")
-    return Unfreeze(0, args[0], "ops", "test", word == "force")
+        return Freeze(0, rest, Trigger.MANUAL, "test", "ops")
+    if word == "reduce":
+        return SetReduceOnly(0, rest, True, "ops", "test")
+    return Unfreeze(0, rest, "ops", "test", word == "force")
 
 
 def _crash(world: World) -> Move[World]:

@@ -22,7 +22,7 @@ from haltcore.effects import (
 )
 from haltcore.fsm.core import Core, Desk
 from haltcore.fsm.events import FetchedOrders, FetchFailed, LatchAnswer, LeaseAnswer, OpenOrders, OrderQueried, Outcome, Positions
-from haltcore.fsm.exposure import FLAT
+from haltcore.fsm.exposure import FLAT, book_key
 from haltcore.fsm.order import Order
 
 from .world import Item, Report, World
@@ -40,13 +40,16 @@ def key(world: World) -> Hashable:
     rest = _desk(core, desk, number, roles)
     books = tuple(
         (b.position, b.buy_qty, b.sell_qty, b.open_orders, b.unknown_buy + b.unknown_sell)
-        for b in (core.books.get(sym, FLAT) for sym in range(len(desk.config.symbols)))
-    )
+        for b in (
+            core.books.get(book_key(owner, sym), FLAT)
+            for owner in range(len(desk.config.strategies) + 1) for sym in range(len(desk.config.symbols))
+        )
+    )  # fmt: skip
     wire = sorted(repr(_item(item, number, roles, desk)) for item in world.wire)
     reports = [repr(_report(report)) for report in world.reports]
     if not world.setup.ordered:
         reports.sort()
-    latch = tuple((row.symbol, row.epoch) for row in world.latch)
+    latch = tuple((row.scope, row.epoch) for row in world.latch)
     return (
         orders, rest, books, world.slots, tuple(wire), tuple(reports), latch, world.todo, world.faults, world.fills,
         world.stopped, world.blind,
@@ -103,7 +106,7 @@ def _desk(core: Core, desk: Desk, number: dict[int, int], roles: Roles) -> Hasha
         older = tuple(order < k.asked for order in number)
         stock = (len(k.waiting), listed, k.failed, k.timer is not None, k.gate, older)
     store = (
-        desk.store.ok, tuple((row.symbol, row.epoch) for row in desk.store.latch), _role(roles, desk.store.read, "latch"),
+        desk.store.ok, tuple((row.scope, row.epoch) for row in desk.store.latch), _role(roles, desk.store.read, "latch"),
         desk.store.timer is not None,
     )  # fmt: skip
     lease = desk.lease is not None and (desk.lease.timer is not None, core.now_ns < desk.lease.valid_until_ns)
@@ -129,9 +132,9 @@ def _item(item: Item, number: dict[int, int], roles: Roles, desk: Desk) -> Hasha
     elif isinstance(effect, (CancelAll, FetchOpenOrders)):
         what = (effect.symbol, effect.conditional)
     elif isinstance(effect, PublishFreeze):
-        what = effect.symbol
+        what = effect.scope
     elif isinstance(effect, ClearFreeze):
-        what = (effect.symbol, effect.latch_epoch)
+        what = (effect.scope, effect.latch_epoch)
     # Whether it is stale is all that the epoch of a place or replace is asked for.
     stale = isinstance(effect, (Place, Replace)) and any(c.epoch > effect.epoch for c in desk.controls.values())
     role = tuple(sorted(map(repr, roles.get(effect.id, []))))
@@ -155,7 +158,7 @@ def _answer(item: Item, number: dict[int, int], desk: Desk) -> Hashable:
             return "none" if row is None else (str(row.status), row.qty, row.price, row.cum_qty)
         return "positions"
     if isinstance(event, LatchAnswer):
-        return (str(event.kind), tuple((row.symbol, row.epoch) for row in event.rows))
+        return (str(event.kind), tuple((row.scope, row.epoch) for row in event.rows))
     assert isinstance(event, LeaseAnswer)
     return str(event.kind)
 

@@ -20,6 +20,7 @@ from .world import PLAIN, SYMBOLS, Setup
 STORE = attrs.evolve(PLAIN, store=StorePolicy(configured=True))
 BOTH_BOOKS = attrs.evolve(PLAIN, venue=VenueTraits(conditional=True))
 TWO_SYMBOLS = attrs.evolve(PLAIN, symbols=SYMBOLS)
+STRATEGIES = attrs.evolve(PLAIN, strategies=("mm", "arb"))
 BATCHES = attrs.evolve(PLAIN, venue=VenueTraits(conditional=False, cancel_all=False))
 ALL = ("timeout", "refuse", "unavailable", "doubt", "failed", "dup", "lose", "lie", "early", "stale")
 LEASE = ("granted", "held", "unavailable")
@@ -64,6 +65,20 @@ SMALL = (
     Setup("two symbols", ("buy:1:AAA", "buy:1:BBB", "freeze:AAA"), TWO_SYMBOLS, fills=1, swift=True, must_see=("frozen",)),
     Setup("two scopes", ("buy:1:AAA", "freeze:AAA", "freeze:", "force:AAA"), TWO_SYMBOLS, swift=True, must_see=("frozen", "active")),
     Setup("batches", ("buy:1", "buy:1", "freeze:"), BATCHES, faults=1, kinds=("unavailable",), swift=True, ordered=True),
+    Setup(
+        "two strategies", ("buy:1:AAA:mm", "buy:1:AAA:arb", "freeze:strategy:mm"), STRATEGIES, fills=2, swift=True, ordered=True,
+        must_see=("frozen",),
+    ),
+    Setup("venue and account", ("buy:1", "freeze:venue", "freeze:", "force:venue"), swift=True, must_see=("frozen", "active")),
+    Setup(
+        "reduce-only orders", ("out:2", "cancel:0", "out:1"), held=2, faults=1, kinds=("timeout", "dup", "early"), fills=3, swift=True,
+        must_see=("cancel lost to a fill", "not_reducing"),
+    ),
+    Setup(
+        "reduce-only mode", ("sell:1", "sell:1", "replace:0:2:20", "cancel:1"), begins=("reduce:",), held=2, fills=3, swift=True,
+        ordered=True,
+        must_see=("reduce_only",),
+    ),
     Setup("bust", ("buy:1", "bust:0", "freeze:"), fills=1, must_see=("a finished order is open again", "frozen")),
 )  # fmt: skip
 

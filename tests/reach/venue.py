@@ -20,7 +20,6 @@ from haltcore.effects import (
     ReleaseLease,
     RenewLease,
     Replace,
-    Side,
 )
 from haltcore.fsm import freeze as gateway
 from haltcore.fsm.events import (
@@ -49,7 +48,24 @@ from haltcore.fsm.events import (
 from haltcore.fsm.outcomes import failed
 
 from .hearing import Moves, answered, book, client_of, fault, named, outcome, silent, tell, without
-from .world import CANCELLED, FILLED, OPEN, QUEUE, REFUSED, SENT, T0, WIRE, ZOMBIE, Item, Report, Slot, World, at_price, quantity
+from .world import (
+    CANCELLED,
+    FILLED,
+    OPEN,
+    QUEUE,
+    REFUSED,
+    SENT,
+    T0,
+    WIRE,
+    ZOMBIE,
+    Item,
+    Report,
+    Slot,
+    World,
+    at_price,
+    quantity,
+    true_position,
+)
 
 _STATUS = {
     OPEN: ReportStatus.OPEN, FILLED: ReportStatus.FILLED, CANCELLED: ReportStatus.CANCELLED, REFUSED: ReportStatus.REJECTED,
@@ -199,8 +215,7 @@ def _truth(world: World, effect: Effect) -> Event:
         known = world.slots[number].state not in (SENT, REFUSED)
         return OrderQueried(0, effect.id, effect.order, Found(_row(world, number)) if known else NotFound())
     if isinstance(effect, FetchPositions):
-        totals = [(symbol, sum(s.cum if s.side is Side.BUY else -s.cum for s in world.slots if s.symbol == symbol)) for symbol in
-                  world.setup.config.symbols]  # fmt: skip
+        totals = [(symbol, true_position(world, symbol)) for symbol in world.setup.config.symbols]
         return Positions(0, effect.id, FetchedPositions(tuple(PositionRow(symbol, quantity(n), None) for symbol, n in totals if n)))
     assert isinstance(effect, FetchOpenOrders)
     rows = tuple(
@@ -230,11 +245,11 @@ def _leases(world: World, item: Item) -> Moves:
 def _latches(world: World, item: Item) -> Moves:
     effect, name = item.effect, named(item.effect)
     kind, latch = LatchKind.OK, world.latch
-    if isinstance(effect, PublishFreeze) and all(row.symbol != effect.symbol for row in latch):
-        latch = (*latch, LatchRow(effect.symbol, 1, effect.trigger, effect.reason, effect.by))
+    if isinstance(effect, PublishFreeze) and all(row.scope != effect.scope for row in latch):
+        latch = (*latch, LatchRow(effect.scope, 1, effect.trigger, effect.reason, effect.by))
     elif isinstance(effect, ClearFreeze):
-        if any(row.symbol == effect.symbol and row.epoch == effect.latch_epoch for row in latch):
-            latch = tuple(row for row in latch if row.symbol != effect.symbol)
+        if any(row.scope == effect.scope and row.epoch == effect.latch_epoch for row in latch):
+            latch = tuple(row for row in latch if row.scope != effect.scope)
         else:
             kind = LatchKind.STALE
     done = attrs.evolve(world, latch=latch)

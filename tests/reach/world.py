@@ -20,7 +20,8 @@ What must hold, besides the core's own invariants, is what the core cannot see b
 SAFE-1      no place or replace leaves that was decided before a freeze of its scope
 SAFE-5      whatever the venue can still fill, by book, wire and queue, the core counts, order by order
 SAFE-6      a scope that the core calls FROZEN holds no order of ours in the true book, and none that can still arrive
-LEDGER      when every message was delivered and none lost, the core's position is the true one
+FLIP        where only reducing is allowed, the true position never passes through zero
+LEDGER      when every message was delivered and none lost, the core's positions, each strategy's too, are the true ones
 ATTENDED    whatever the core waits for is on the wire or has a timer: nobody waits for nothing
 =========== ================================================================================================
 """
@@ -30,9 +31,9 @@ from typing import NamedTuple
 from attrs import field, frozen
 from haltcore.effects import Effect, Mode, Place, Price, Qty, Replace, Side
 from haltcore.fsm.config import Config, SweepPolicy, VenueTraits
-from haltcore.fsm.core import Core, Sweep, SweepPhase
+from haltcore.fsm.core import Core, Sweep, SweepPhase, scope_text
 from haltcore.fsm.events import Event, LatchRow, TradeBusted
-from haltcore.fsm.exposure import FLAT, reserve_price
+from haltcore.fsm.exposure import FLAT, book_key, reserve_price
 from haltcore.fsm.order import Order, is_done
 
 QUEUE, WIRE, ZOMBIE, REPLY = "queue", "wire", "zombie", "reply"
@@ -49,10 +50,12 @@ PLAIN = Config(
 class Setup:
     """One world: its configuration, what users will do in any order, and which faults may happen, and how many in total.
 
-    Commands: ``buy:QTY``, ``sell:QTY`` (in their order), ``stop:QTY``, ``cancel:I``, ``replace:I:QTY:PRICE``, ``freeze:SYMBOL``,
-    ``unfreeze:SYMBOL``, ``force:SYMBOL``, ``restart``, ``peer:SYMBOL``, ``bust:I``. ``fills``: how many units may trade. ``totals``:
-    whether reports of trades and ends carry the venue's running total. ``lease``: how the store may answer. ``must_see``: what has to
-    happen in it.
+    Commands: ``buy:QTY``, ``sell:QTY`` (in their order, each also with ``:SYMBOL`` and ``:STRATEGY``), ``out:QTY`` (a sell that says
+    reduce-only), ``stop:QTY``, ``cancel:I``, ``replace:I:QTY:PRICE``, ``freeze:SCOPE``, ``unfreeze:SCOPE``, ``force:SCOPE``,
+    ``reduce:SCOPE``, ``restart``, ``peer:SCOPE``, ``bust:I``. ``begins``: the commands that come first, in this order. ``held``: how many
+    units of the first symbol the account held before; then no sell may take the position below 0. ``fills``: how many units may trade.
+    ``totals``: whether reports of trades and ends carry the venue's running total. ``lease``: how the store may answer. ``must_see``:
+    what has to happen in it.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Setup:
     must_see: tuple[str, ...] = ()
     swift: bool = False
     ordered: bool = False
+    begins: tuple[str, ...] = ()
+    held: int = 0
 
 
 class Slot(NamedTuple):
@@ -123,15 +128,15 @@ def order_at(world: World, slot: int) -> Order:
     return order
 
 
-def covered(stopped: tuple[str, ...], symbol: str) -> bool:
-    """Whether a freeze of these scopes covers the symbol; "" is the account."""
-    return "" in stopped or symbol in stopped
+def covered(stopped: tuple[str, ...], symbol: str, strategy: str) -> bool:
+    """Whether a freeze of these scopes covers an order of this symbol and strategy."""
+    return any(scope in stopped for scope in ("", "venue", symbol)) or (strategy != "" and f"strategy:{strategy}" in stopped)
 
 
 def problems(world: World) -> tuple[str, ...]:
     """What is wrong in this situation, seen with the eyes of somebody who knows the whole world."""
     found = [_uncounted(world, slot) for slot in range(len(world.slots))]
-    found += [_frozen_in_truth(world), _ledger(world), _unattended_sweep(world)]
+    found += [_frozen_in_truth(world), _flipped(world), _ledger(world), _unattended_sweep(world)]
     found += [_unattended_order(world, slot) for slot in range(len(world.slots))]
     return tuple(problem for problem in found if problem)
 
@@ -172,11 +177,9 @@ def _busted_unheard(world: World, number: int) -> bool:
 def _frozen_in_truth(world: World) -> str:
     desk = world.core.desk
     assert desk is not None
-    frozen_now = tuple(
-        "" if scope == 0 else desk.config.symbols[scope - 1] for scope, control in desk.controls.items() if control.mode is Mode.FROZEN
-    )
+    frozen_now = tuple(scope_text(desk, scope) for scope, control in desk.controls.items() if control.mode is Mode.FROZEN)
     for number, slot in enumerate(world.slots):
-        if not covered(frozen_now, slot.symbol):
+        if not covered(frozen_now, slot.symbol, order_at(world, number).spec.strategy):
             continue
         if slot.state == OPEN and not _busted_unheard(world, number):
             return f"SAFE-6: FROZEN, and order {number} is open at the venue"
@@ -185,14 +188,26 @@ def _frozen_in_truth(world: World) -> str:
     return ""
 
 
+def true_position(world: World, symbol: str, owner: int = 0) -> int:
+    """What is truly held of a symbol, by the account or by one strategy."""
+    held = world.setup.held if symbol == world.setup.config.symbols[0] and not owner else 0
+    mine = [slot for n, slot in enumerate(world.slots) if slot.symbol == symbol and owner in (0, order_at(world, n).spec.owner)]
+    return held + sum(slot.cum if slot.side is Side.BUY else -slot.cum for slot in mine)
+
+
+def _flipped(world: World) -> str:
+    true = true_position(world, world.setup.config.symbols[0])
+    return f"FLIP: only reducing is allowed, and the position is {true}" if world.setup.held and true < 0 else ""
+
+
 def _ledger(world: World) -> str:
     if world.blind or world.wire or world.reports:
         return ""
-    for sym, symbol in enumerate(world.setup.config.symbols):
-        true = sum(slot.cum if slot.side is Side.BUY else -slot.cum for slot in world.slots if slot.symbol == symbol)
-        ours = world.core.books.get(sym, FLAT).position
-        if ours != true:
-            return f"LEDGER: every message is delivered; the position in {symbol} is {true}, the core says {ours}"
+    for owner in range(len(world.setup.config.strategies) + 1):
+        for sym, symbol in enumerate(world.setup.config.symbols):
+            true, ours = true_position(world, symbol, owner), world.core.books.get(book_key(owner, sym), FLAT).position
+            if ours != true:
+                return f"LEDGER: every message is delivered; the position in {symbol} of owner {owner} is {true}, the core says {ours}"
     return ""
 
 
@@ -212,7 +227,7 @@ def _unattended_order(world: World, number: int) -> str:
 def _swept(world: World, order: Order) -> bool:
     """A running sweep looks after the orders in its scope."""
     desk = world.core.desk
-    return desk is not None and desk.sweep is not None and covered(world.stopped, order.spec.symbol)
+    return desk is not None and desk.sweep is not None and covered(world.stopped, order.spec.symbol, order.spec.strategy)
 
 
 def _unattended_sweep(world: World) -> str:

@@ -7,6 +7,7 @@ account must end up frozen and proven empty.
 The checkers stand apart from the code under test and know the truth of the venue:
 
 * no request that places reached the venue after the freeze had been decided, and no client id reached it twice;
+* after every record, whatever the venue can still produce is counted: its position plus its open orders of a side never exceed ours;
 * at the end no order is open at the venue, and the position there is the position in the core;
 * no invariant was broken on the way; the journal replays to the same decisions, and every effect has its outcome;
 * the same seed gives the same bytes.
@@ -33,15 +34,49 @@ from haltcore.adapters.people import People
 from haltcore.adapters.ports import Emit, MaySend, NowNs
 from haltcore.adapters.runner import Runner
 from haltcore.adapters.virtual_time import run
-from haltcore.effects import Effect, Mode, Place, Replace, Side, SweepReport, Trigger, bps, price, qty, usd
-from haltcore.fsm import Config, Limits, StorePolicy, broken_state
-from haltcore.fsm.core import Core, effective_mode
-from haltcore.fsm.events import Event, Freeze
+from haltcore.effects import (
+    Alert,
+    Denied,
+    Effect,
+    Mode,
+    ModeChanged,
+    Place,
+    Rejected,
+    Replace,
+    Side,
+    SweepReport,
+    Trigger,
+    bps,
+    price,
+    qty,
+    usd,
+)
+from haltcore.fsm import Config, CoolDown, FreezeClass, LimitRule, Limits, Rate, StorePolicy, Triggers, broken_state
+from haltcore.fsm.core import Core, effective_mode, frozen_scopes, scope_text
+from haltcore.fsm.events import (
+    BreakerChanged,
+    ChangeLimits,
+    ClockReading,
+    EndOverride,
+    Event,
+    Freeze,
+    Heartbeat,
+    MarkPrice,
+    OverrideLimits,
+    Reenable,
+    Restrict,
+    SetReduceOnly,
+    Unfreeze,
+    VerifyOverride,
+    VolatilityBand,
+)
+from haltcore.fsm.exposure import FLAT
 from haltcore.fsm.outcomes import owes_outcome
 from haltcore.fsm.replay import Source, replay
 from haltcore.fsm.verdict import Kind
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+STRATEGIES = ("mm", "arb")
 EPOCH_NS = 1_700_000_000 * 10**9
 LOG = "sim.jsonl"
 
@@ -59,6 +94,7 @@ class Plan:
     sync_delay_s: float
     disk_fills: bool
     foreign: bool
+    gate: str
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -68,14 +104,41 @@ class Plan:
         return cls(
             seed=seed,
             faults=draw.choice(("none", "mild", "harsh", "harsh")),
-            acts=draw.randint(5, 40),
+            acts=draw.randint(5, 40) * draw.choice((1, 1, 2)),
             kill_at=kills,
             store=draw.random() < 0.5,
             store_faults=draw.choice((0, 0, 200, 500)),
             sync_delay_s=draw.choice((0.0, 0.0005, 0.02)),
             disk_fills=draw.random() < 0.08,
             foreign=draw.random() < 0.2,
+            gate=draw.choice(("plain", "tight", "teams")),
         )
+
+    @property
+    def config(self) -> Config:
+        """The session's configuration. *plain*: loose limits. *tight*: every limit and trigger there is, close by. *teams*: two strategies
+        with limits of their own, bands, and freezes that may pass by themselves."""
+        limits, rules, triggers = Limits(usd("2000"), usd("3000"), bps("200")), (), Triggers()
+        if self.gate == "tight":
+            limits = Limits(
+                usd("900"), usd("1400"), bps("200"), max_order_value=usd("390"), max_order_qty=qty("4"), price_collar_bps=bps("1100"),
+                max_open_orders=7, max_daily_loss=usd("9"), max_drawdown=usd("12"), feed_lost_ms=8_000, message_rate=Rate(3, 1_000),
+                execution_rate=Rate(5, 20_000), duplicate_window_ms=3_000, prevent_self_match=True,
+            )  # fmt: skip
+            triggers = Triggers(Rate(1, 60_000), 60_000, breaker_open=True)
+        if self.gate == "teams":
+            rules = (
+                LimitRule(Limits(max_inventory_usd=usd("700"), max_total_notional=usd("900"), max_drawdown=usd("8")), strategy="mm"),
+                LimitRule(Limits(max_open_orders=4, execution_rate=Rate(3, 10_000)), strategy="arb"),
+                LimitRule(Limits(max_order_qty=qty("2")), band="high"),
+                LimitRule(Limits(edge_freeze_threshold_bps=bps("250"), feed_lost_ms=9_000), symbol="ETHUSDT"),
+            )
+            cool_downs = (CoolDown(FreezeClass.NETWORK, 500, 4_000), CoolDown(FreezeClass.EDGE, 300, 2_000, repeats=2))
+            triggers = Triggers(Rate(3, 20_000), cool_downs=cool_downs)
+        return Config(
+            "simtest", SYMBOLS, limits=limits, rules=rules, strategies=STRATEGIES if self.gate == "teams" else (), triggers=triggers,
+            two_persons=self.gate == "tight", store=StorePolicy(configured=self.store), seed=self.seed,
+        )  # fmt: skip
 
 
 class Killed(BaseException):
@@ -93,6 +156,7 @@ class Lived:
     places: int = 0
     freeze_to_proof_ns: int = 0
     open_at_venue: int = -1
+    codes: dict[str, int] = Factory(dict)
     faults: list[str] = Factory(list)
 
 
@@ -110,9 +174,11 @@ class World:
     lived: Lived
     runner: Runner | None = None
     boundary: int = 0
+    uncovered: str | None = None
     kills: list[int] = field(factory=list)
     seen: list[tuple[Event, tuple[Effect, ...]]] = field(factory=list)
     dead: asyncio.Event = field(factory=asyncio.Event)
+    marks: dict[str, int] = Factory(lambda: dict.fromkeys(SYMBOLS, 100))
     priced: bool = False
 
     def cross(self) -> None:
@@ -147,7 +213,7 @@ class WatchedVenue(PaperVenue):
             code = may_send(effect)
             runner = self.world.runner
             if not code and isinstance(effect, (Place, Replace)) and runner is not None:
-                self.left.append((effect, _mode(runner.core, effect.symbol)))
+                self.left.append((effect, _mode(runner.core, effect.order)))
             return code
 
         super().connect(emit, now_ns, watched)
@@ -185,9 +251,23 @@ class WatchedDisk(MemoryDisk):
         return file
 
 
-def _mode(core: Core, symbol: str) -> Mode:
-    desk = core.desk
-    return Mode.ACTIVE if desk is None else effective_mode(desk, desk.index.get(symbol, -1))
+def _mode(core: Core, key: int) -> Mode:
+    desk, order = core.desk, core.order(key)
+    return Mode.ACTIVE if desk is None or order is None else effective_mode(desk, order.spec.sym, order.spec.owner)
+
+
+def _uncovered(world: World, core: Core) -> str | None:
+    """SAFE-5 against the truth: what is held and open at the venue on a side is no more than what the core counts there."""
+    if core.desk is None or not core.desk.opened:
+        return None
+    rows = world.venue.exchange.all_open()
+    for sym, symbol in enumerate(SYMBOLS):
+        book, held = core.books.get(sym, FLAT), world.venue.exchange.position(symbol)
+        for side, sign, counted in ((Side.BUY, 1, book.position + book.buy_qty), (Side.SELL, -1, book.sell_qty - book.position)):
+            truth = sign * held + sum(row.qty - row.cum_qty for row in rows if row.symbol == symbol and row.side is side)
+            if truth > counted:
+                return f"record {core.seq}: {symbol} {side.value}: the venue can come to {truth}, we count {counted}"
+    return None
 
 
 def _store_fault(plan: Plan, world: World) -> Any:
@@ -208,9 +288,18 @@ def _runner(world: World) -> Runner:
 
     world.seen.clear()
 
-    def observe(event: Event, core: Core, effects: Sequence[Effect]) -> None:  # noqa: ARG001
+    def observe(event: Event, core: Core, effects: Sequence[Effect]) -> None:
         world.lived.proofs += [effect for effect in effects if isinstance(effect, SweepReport)]
         world.seen.append((event, tuple(effects)))
+        codes = world.lived.codes
+        for effect in effects:
+            if isinstance(effect, (Denied, Rejected, Alert)):
+                codes[effect.code] = codes.get(effect.code, 0) + 1
+            elif isinstance(effect, ModeChanged):
+                word = f"{effect.mode.value} {effect.trigger.value}"
+                codes[word] = codes.get(word, 0) + 1
+        if not plan.foreign and world.uncovered is None:
+            world.uncovered = _uncovered(world, core)
 
     return Runner(
         world.config, venue=world.venue, journal=LOG, store=store, clock=world.clock, disk=world.disk,
@@ -283,20 +372,13 @@ async def _bot(world: World) -> None:
 async def _act(world: World, runner: Runner, draw: random.Random) -> None:
     symbol = draw.choice(SYMBOLS)
     roll = draw.random()
-    if not world.priced:
-        # Without a mark price a sell has no worst case, and the limits deny it.
-        world.priced = True
-        for each in SYMBOLS:
-            await runner.mark(each, "100")
+    await _priced(world, runner)
+    if world.plan.gate != "plain" and _surroundings(world, runner, draw):
+        return
     handles = runner.orders()
     try:
         if roll < 0.55:
-            side, stop = draw.choice(("buy", "sell")), draw.random() < 0.15
-            level = str(100 + draw.randint(-5, 5)) if not stop else str(110 if side == "buy" else 90)
-            await runner.submit(
-                symbol, side, str(draw.randint(1, 4)), price=level, type="stop_limit" if stop else None,
-                stop_price=level if stop else None, post_only=not stop and draw.random() < 0.2, wait=False,
-            )  # fmt: skip
+            await _quote(world, runner, draw, symbol)
         elif roll < 0.68 and handles:
             await runner.cancel(draw.choice(handles), wait=False)
         elif roll < 0.78 and handles:
@@ -318,8 +400,85 @@ async def _act(world: World, runner: Runner, draw: random.Random) -> None:
             raise
 
 
+async def _quote(world: World, runner: Runner, draw: random.Random, symbol: str) -> None:
+    side, stop = draw.choice(("buy", "sell")), draw.random() < 0.15
+    level = str(100 + draw.randint(-5, 5)) if not stop else str(110 if side == "buy" else 90)
+    await runner.submit(
+        symbol, side, str(draw.randint(1, 4)), price=level, type="stop_limit" if stop else None,
+        stop_price=level if stop else None, post_only=not stop and draw.random() < 0.2, wait=False,
+        strategy=draw.choice(STRATEGIES) if world.plan.gate == "teams" else "",
+        reduce_only=world.plan.gate == "tight" and draw.random() < 0.1,
+    )  # fmt: skip
+
+
+async def _priced(world: World, runner: Runner) -> None:
+    """Without a mark price a sell has no worst case, and the limits deny it."""
+    if not world.priced:
+        world.priced = True
+        for each in SYMBOLS:
+            await runner.mark(each, "100")
+
+
+def _surroundings(world: World, runner: Runner, draw: random.Random) -> bool:
+    """The market moves, and operators may act; True if one did, so that the strategy has to wait its turn."""
+    _market(world, runner, draw)
+    _resume(world, runner, draw)
+    acts = draw.random() < 0.12
+    if acts:
+        _operate(world, runner, draw)
+    return acts
+
+
+def _market(world: World, runner: Runner, draw: random.Random) -> None:
+    """Marks walk, feeds beat or do not, the market gets wild and calm, a clock may step, a breaker may open."""
+    now_ns, symbol, roll = world.clock.now_ns(), draw.choice(SYMBOLS), draw.random()
+    if roll < 0.5:
+        world.marks[symbol] = min(108, max(92, world.marks[symbol] + draw.randint(-2, 2)))
+        runner._feed(MarkPrice(now_ns, symbol, price(world.marks[symbol])))
+    elif roll < 0.8:
+        runner._feed(Heartbeat(now_ns, draw.choice(("", *SYMBOLS))))
+    elif roll < 0.9:
+        runner._feed(VolatilityBand(now_ns, draw.choice(("", symbol)), draw.choice(("high", ""))))
+    elif roll < 0.92:
+        runner._feed(BreakerChanged(now_ns, "place", draw.random() < 0.5, "simulated"))
+    elif roll < 0.94:
+        runner._feed(ClockReading(now_ns, draw.choice((0, 0, 0, 90_000_000_000))))
+
+
+def _resume(world: World, runner: Runner, draw: random.Random) -> None:
+    """Somebody looks after what is frozen and proven, sooner or later: a plan that stays frozen shows little."""
+    desk = runner.core.desk
+    assert desk is not None
+    for key in frozen_scopes(desk):
+        if desk.controls[key].mode is Mode.FROZEN and draw.random() < 0.4:
+            runner._feed(Unfreeze(world.clock.now_ns(), scope_text(desk, key), "ops", "simulated"))
+
+
+def _operate(world: World, runner: Runner, draw: random.Random) -> None:
+    """Operators at work: freeze and unfreeze scopes, change and override limits, restrict, re-enable."""
+    now_ns, symbol = world.clock.now_ns(), draw.choice(SYMBOLS)
+    desk = runner.core.desk
+    assert desk is not None
+    teams = world.plan.gate == "teams"
+    scopes = ["", "venue", *SYMBOLS, *([f"strategy:{name}" for name in STRATEGIES] if teams else [])]
+    limits = Limits(max_order_qty=qty(draw.randint(1, 5)), max_inventory_usd=usd(draw.randint(300, 1_200)))
+    known = desk.overrides[-1].id if desk.overrides else 0
+    commands: tuple[Event, ...] = (
+        Freeze(now_ns, draw.choice(scopes[1:]), Trigger.MANUAL, "a scope", "ops"),
+        Unfreeze(now_ns, draw.choice(scopes), "ops", "simulated", force=draw.random() < 0.5),
+        SetReduceOnly(now_ns, draw.choice(scopes), draw.random() < 0.5, "ops", "simulated"),
+        ChangeLimits(now_ns, LimitRule(limits, symbol=symbol), "ops", "simulated"),
+        OverrideLimits(now_ns, "", "", limits, draw.choice((200, 3_000)), "ops", "simulated"),
+        VerifyOverride(now_ns, known, draw.choice(("ops", "risk"))),
+        EndOverride(now_ns, known, "ops", "simulated"),
+        Restrict(now_ns, symbol, draw.random() < 0.4, "ops", "simulated"),
+        Reenable(now_ns, draw.choice(STRATEGIES) if teams else "", "ops", "simulated"),
+    )
+    runner._feed(draw.choice(commands))
+
+
 def _by_hand(symbol: str) -> Ticket:
-    place = Place((0, 0), 0, "", symbol, Side.BUY, "limit", qty(1), price(80), None, "gtc", False, False, 0, None)  # type: ignore[arg-type]
+    place = Place((0, 0), 0, "", symbol, Side.BUY, "limit", qty(1), price(80), None, "gtc", False, False, "", "", "", 0, None)  # type: ignore[arg-type]
     return Ticket.of(place)
 
 
@@ -368,10 +527,8 @@ async def _simulate(plan: Plan) -> Lived:
     venue = WatchedVenue(SYMBOLS, seed=plan.seed, faults=FaultPlan.named(plan.faults, plan.seed))
     disk = WatchedDisk()
     disk.sync_delay_s = plan.sync_delay_s
-    limits = Limits(usd("2000"), usd("3000"), bps("200"))
-    config = Config("simtest", SYMBOLS, limits=limits, store=StorePolicy(configured=plan.store), seed=plan.seed)
     lived = Lived()
-    world = World(plan, config, loop, clock, venue, MemoryState(clock.now_ns), disk, lived, kills=list(plan.kill_at))
+    world = World(plan, plan.config, loop, clock, venue, MemoryState(clock.now_ns), disk, lived, kills=list(plan.kill_at))
     venue.world = disk.world = world
     venue.left = []
     await _live(world)
@@ -389,6 +546,7 @@ def _check(world: World) -> None:
     assert not twice, f"placed twice: {twice}"
     frozen = [effect for effect, mode in venue.left if mode in (Mode.FREEZING, Mode.FROZEN)]
     assert not frozen, f"left after the freeze: {frozen}"
+    assert world.uncovered is None, world.uncovered
     lived.open_at_venue = len(venue.exchange.all_open())
     assert lived.open_at_venue == 0, f"open at the venue: {venue.exchange.all_open()}"
     verdict = replay([Source(name, [data]) for name, data in lived.journal.items()])

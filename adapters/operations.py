@@ -1,0 +1,300 @@
+"""What operators say to a running session: freeze it, lift the freeze, bound it otherwise, and see how it stands.
+
+The bot says the same through these methods as a person does through the control socket (``control.py``). Each command is one record of the
+log, refused or not, and each method that changes something gives the number of its record.
+
+Numbers are exact: str, int or Decimal, never float. What is refused raises CommandRejected (the core said no, and the log says so too) or
+ValueRefused (an argument that could not become a command; nothing was recorded).
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from ..effects import Denied, Effect, Mode, Rejected, SweepReport, Trigger
+from ..fsm import queries
+from ..fsm.core import Desk, Sweep, scope_text
+from ..fsm.events import (
+    ChangeLimits,
+    EndOverride,
+    Event,
+    Freeze,
+    OperatorRefused,
+    OverrideLimits,
+    Reenable,
+    ReplaceOrder,
+    Restrict,
+    SetReduceOnly,
+    SubmitOrder,
+    Unfreeze,
+    VerifyOverride,
+)
+from ..fsm.limits import NO_LIMITS, LimitRule
+from ..fsm.turn import unknown_orders
+from .answers import ALREADY_PROVEN, CommandRejected, LimitsNow, OrderDenied, Proof, ScopeStatus, Status, SweepProgress
+from .arguments import figures as to_figures
+from .arguments import flag, text, whole, words
+from .arguments import scope as to_scope
+from .control import Control
+from .engine import Engine
+
+_FROZEN = (Mode.FREEZING, Mode.FROZEN)
+
+
+@frozen
+class Done:
+    """A command that was fed: the number of its record, and what the core answered."""
+
+    record: int
+    effects: tuple[Effect, ...]
+
+
+class Operations(Engine):
+    """See the module's essay. The arguments are those of :class:`Engine`."""
+
+    _control: Control | None = None
+
+    async def start(self) -> None:
+        """As :meth:`Engine.start`; operators are heard from the beginning to the end of the session.
+
+        Raises ConfigRefused also where the control socket cannot be opened.
+        """
+        if self._control_at is not None and self._control is None and not self._started:
+            self._control = Control(self, self._control_at)
+            try:
+                await self._control.open()
+            except BaseException:
+                self._control = None
+                raise
+        await super().start()
+
+    async def _close(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        await super()._close()
+
+    def abandon(self) -> None:
+        """As :meth:`Engine.abandon`."""
+        if self._control is not None:
+            self._control.abandon()
+        super().abandon()
+
+    @property
+    def control_address(self) -> str:
+        """Where operators reach the runner while it runs; empty if nowhere."""
+        return self._control.address if self._control is not None else ""
+
+    # --- freeze -------------------------------------------------------------------------------------------------------
+
+    async def freeze(self, reason: str, by: str, *, symbol: str = "", strategy: str = "", venue: bool = False) -> Proof:
+        """Freeze the account, or one symbol, strategy or the venue; return when that is proven empty, or at the deadline with what remains.
+
+        Only the scope can be wrong: a freeze is never refused for its words, they are made to fit.
+        """
+        await self.begin_freeze(reason, by, symbol=symbol, strategy=strategy, venue=venue)
+        return await self.proof(symbol, strategy=strategy, venue=venue)
+
+    async def begin_freeze(self, reason: str, by: str, *, symbol: str = "", strategy: str = "", venue: bool = False) -> int:
+        """Freeze, and do not wait for the proof; the number of the record."""
+        scope = to_scope(symbol, strategy, venue)
+        return (await self._command(Freeze(self._now_ns(), scope, Trigger.MANUAL, words(reason), words(by)))).record
+
+    async def proof(self, symbol: str = "", *, strategy: str = "", venue: bool = False) -> Proof:
+        """The running sweep's result: its proof, or how it stands at its deadline; after the deadline, its proof. At once if the scope is
+        proven already. Account and venue cover the same orders: without a scope, whichever of them is frozen counts.
+
+        Raises CommandRejected when the scope is not frozen, or is unfrozen meanwhile.
+        """
+        scope = to_scope(symbol, strategy, venue)
+        name = scope or "the account"
+        if self.proven(symbol, strategy=strategy, venue=venue):
+            return ALREADY_PROVEN
+        if not self._frozen(scope):
+            raise CommandRejected("not_frozen", f"{name} is not frozen, so nothing is being proven")
+        reports: list[SweepReport] = []
+        self._reports.append(reports)
+        try:
+            await self._until(lambda: reports or not self._frozen(scope))
+        finally:
+            self._reports[:] = [waiting for waiting in self._reports if waiting is not reports]
+        if not reports:
+            raise CommandRejected("unfrozen", f"{name} was unfrozen before the proof")
+        return Proof.of(reports[0])
+
+    async def unfreeze(
+        self, by: str, why: str, *, symbol: str = "", strategy: str = "", venue: bool = False, force: bool = False
+    ) -> int:
+        """Lift a freeze. Raises CommandRejected, with the reason, while it must not be lifted."""
+        scope = to_scope(symbol, strategy, venue)
+        event = Unfreeze(self._now_ns(), scope, text(by, "by"), text(why, "why"), flag(force, "force"))
+        if self._running and self._journal is not None and self._journal.failed is not None:
+            raise CommandRejected("journal_failed", f"without a journal nothing is placed; stop and start anew. {self._journal.failed}")
+        done = await self._command(event)
+        await self._until(lambda: self.mode(scope) not in _FROZEN or not self._unfreezing(scope))
+        if self.mode(scope) in _FROZEN:
+            raise CommandRejected("unfreeze_refused", "the store did not agree; the scope stays frozen")
+        return done.record
+
+    async def reduce_only(
+        self, on: bool, by: str, why: str, *, symbol: str = "", strategy: str = "", venue: bool = False
+    ) -> int:
+        """Allow only orders that reduce positions, or end that state."""
+        scope = to_scope(symbol, strategy, venue)
+        return (await self._command(SetReduceOnly(self._now_ns(), scope, flag(on, "on"), text(by, "by"), text(why, "why")))).record
+
+    def mode(self, scope: str) -> Mode:
+        """The mode of one scope, given as a text (empty, ``venue``, ``strategy:NAME`` or a symbol); what lies over it is not looked at."""
+        return next((s.mode for s in self._scopes() if s.scope == scope), Mode.ACTIVE)
+
+    def _frozen(self, scope: str) -> bool:
+        return any(control.mode in _FROZEN for control in self._covering(scope))
+
+    def _unfreezing(self, scope: str) -> bool:
+        desk = self.core.desk
+        assert desk is not None
+        return any(scope_text(desk, key) == scope and control.unfreeze is not None for key, control in desk.controls.items())
+
+    # --- limits -------------------------------------------------------------------------------------------------------
+
+    async def change_limits(
+        self, figures: Mapping[str, object], by: str, why: str, *, symbol: str = "", strategy: str = "", band: str = "",
+        from_minute: int = 0, to_minute: int = 0,
+    ) -> int:  # fmt: skip
+        """Change figures of the rule with these conditions (none: the account's), by name; its others stay. None takes one away.
+
+        ``await bot.change_limits({"max_order_value": "500", "max_open_orders": None}, "ops", "thin", symbol="BTCUSDT")``
+        """
+        wanted = LimitRule(
+            to_figures(NO_LIMITS, figures), text(symbol, "symbol"), text(strategy, "strategy"), text(band, "band"),
+            whole(from_minute, "from_minute"), whole(to_minute, "to_minute"),
+        )  # fmt: skip
+        by, why = text(by, "by"), text(why, "why")
+        await self._turn()
+        rules = self.core.desk.rules if self.core.desk is not None else ()
+        rule = next((rule for rule in rules if rule.conditions == wanted.conditions), None)
+        limits = to_figures(rule.limits if rule is not None else NO_LIMITS, figures)
+        changed = LimitRule(limits, *wanted.conditions)
+        return (await self._command(ChangeLimits(self._now_ns(), changed, by, why))).record
+
+    async def override_limits(
+        self, figures: Mapping[str, object], for_ms: int, by: str, why: str, *, symbol: str = "", strategy: str = ""
+    ) -> int:
+        """Let figures hold instead of all others for a while; the number by which ``verify_override`` and ``end_override`` name it.
+
+        Where the configuration demands two persons it has no force until another one has verified it.
+        """
+        event = OverrideLimits(
+            self._now_ns(), text(symbol, "symbol"), text(strategy, "strategy"), to_figures(NO_LIMITS, figures), whole(for_ms, "for_ms"),
+            text(by, "by"), text(why, "why"),
+        )  # fmt: skip
+        return (await self._command(event)).record
+
+    async def verify_override(self, override: int, by: str) -> int:
+        """A second person agrees to an override."""
+        return (await self._command(VerifyOverride(self._now_ns(), whole(override, "override"), text(by, "by")))).record
+
+    async def end_override(self, override: int, by: str, why: str) -> int:
+        """End an override before its time."""
+        return (await self._command(EndOverride(self._now_ns(), whole(override, "override"), text(by, "by"), text(why, "why")))).record
+
+    async def restrict(self, symbol: str, on: bool, by: str, why: str) -> int:
+        """Put a symbol on the restricted list, where only reducing orders are allowed, or take it off."""
+        event = Restrict(self._now_ns(), text(symbol, "symbol"), flag(on, "on"), text(by, "by"), text(why, "why"))
+        return (await self._command(event)).record
+
+    async def reenable(self, by: str, why: str, *, strategy: str = "") -> int:
+        """Let a strategy, or the account, trade again that the execution throttle has switched off."""
+        return (await self._command(Reenable(self._now_ns(), text(strategy, "strategy"), text(by, "by"), text(why, "why")))).record
+
+    def note_refusal(self, command: str, by: str, reason: str) -> None:
+        """Record that somebody asked for something in a way that never became a command."""
+        self._receive(OperatorRefused(self._now_ns(), command, by, reason))
+
+    # --- how it stands ------------------------------------------------------------------------------------------------
+
+    def limits(self) -> LimitsNow:
+        """The rules and overrides as they stand now."""
+        desk = self.core.desk
+        if desk is None:
+            return LimitsNow((LimitRule(self.config.limits), *self.config.rules), (), self.config.restricted, ())
+        return LimitsNow(
+            desk.rules, desk.overrides, tuple(desk.config.symbols[sym] for sym in sorted(desk.restricted)),
+            tuple(desk.config.strategies[owner - 1] if owner else "" for owner in sorted(desk.throttled)),
+        )  # fmt: skip
+
+    def status(self) -> Status:
+        """One screen about the runner."""
+        desk, journal, scopes = self.core.desk, self._journal, self._scopes()
+        failure = journal.failed if journal is not None else None
+        return Status(
+            modes={s.scope: s.mode for s in scopes},
+            open_orders=len(self.core.orders),
+            in_flight=self._hands.adding,
+            unknown=unknown_orders(self.core.books),
+            record=self.core.seq,
+            journal=str(self._journal_path or ""),
+            journal_failed=str(failure) if failure is not None and failure.code != "closed" else "",
+            journal_pending=journal is not None and failure is None and journal.pending,
+            session=self.config.session,
+            now_ns=self._now_ns(),
+            running=self._running,
+            ready=self._running and self._accepts_commands(),
+            stopping=self._stopping or (desk is not None and desk.stopping),
+            link_up=desk is not None and desk.link.up,
+            store=_store(desk),
+            scopes=scopes,
+            sweep=self._progress(desk.sweep) if desk is not None and desk.sweep is not None else None,
+        )
+
+    def _scopes(self) -> tuple[ScopeStatus, ...]:
+        """Those that are not active, account first."""
+        desk = self.core.desk
+        return tuple(
+            ScopeStatus(scope_text(desk, key), c.mode, c.since_ns, c.trigger, c.reason, c.by)
+            for key, c in (sorted(desk.controls.items()) if desk is not None else ())
+            if desk is not None and c.mode is not Mode.ACTIVE
+        )
+
+    def _progress(self, sweep: Sweep) -> SweepProgress:
+        return SweepProgress(
+            sweep.started_ns, sweep.phase.value, sweep.rounds, sweep.cancelled, sweep.failed, sweep.left, sweep.streak,
+            self.config.sweep.empty_snapshots,
+        )  # fmt: skip
+
+    def utilization(self) -> tuple[queries.Utilization, ...]:
+        """How much of each limit is used."""
+        return queries.utilization(self.core)
+
+    # --- how it is done -----------------------------------------------------------------------------------------------
+
+    async def _turn(self) -> None:
+        """Wait until no step is under way: a task that was started eagerly runs inside of one."""
+        while self._busy:
+            await asyncio.sleep(0)
+        if not self._running:
+            raise self._stopped()
+
+    async def _command(self, event: Event) -> Done:
+        """Feed a command. Raises what the core answers to it."""
+        await self._turn()
+        record, effects = self.core.seq + 1, self._feed(event)
+        if effects is None:
+            if not self._running:
+                raise self._stopped()
+            denial = OrderDenied if isinstance(event, (SubmitOrder, ReplaceOrder)) else CommandRejected
+            raise denial("internal_error", "haltcore failed over this command; the account is frozen, and the log of the program says why")
+        for effect in effects:
+            if isinstance(effect, Denied):
+                raise OrderDenied(effect.code, effect.reason, codes=effect.codes)
+            if isinstance(effect, Rejected):
+                rejected = CommandRejected(effect.code, effect.reason)
+                rejected.record = record
+                raise rejected
+        return Done(record, effects)
+
+
+def _store(desk: Desk | None) -> str:
+    if desk is None or not desk.config.store.configured:
+        return "none"
+    return "failing" if not desk.store.ok else "ok" if desk.store.known else "unread"
