@@ -264,7 +264,7 @@ def _name(scope: str) -> str:
 
 
 def _scope_line(s: Fields, now_ns: int) -> str:
-    since = f"{views.utc(s['since_ns'])} UTC ({max(0, now_ns - s['since_ns']) // 10**9:,} s)"
+    since = f"{views.utc(s['since_ns'])} UTC ({max(0, now_ns - s['since_ns']) // 10**9:,} s ago)"
     return f"{_name(s['scope'])} is {s['mode'].upper()} since {since}, {s['trigger']} by {s['by']}: {s['reason']}"
 
 

@@ -2,7 +2,7 @@
 
 As for ``tables.md``, the tables are read from the imported program, the rejections of commands from its source. A command's rejections are
 those of its handler and of the functions of the same module that it calls; the control socket's own are the calls of ``Refused`` and
-``_turned_away`` in its modules.
+``_refuse`` in its modules.
 """
 
 import ast
@@ -131,7 +131,7 @@ def refusals() -> list[str]:
         assert module.__file__ is not None
         for node in ast.walk(ast.parse((ROOT / "adapters" / module.__file__.rpartition("/")[2]).read_text("utf-8"))):
             name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", ""))
-            if isinstance(node, ast.Call) and name in ("Refused", "_turned_away") and isinstance(node.args[0], ast.Constant):
+            if isinstance(node, ast.Call) and name in ("Refused", "_refuse") and isinstance(node.args[0], ast.Constant):
                 text = node.args[1]
                 parts = [text] if isinstance(text, ast.Constant) else getattr(text, "values", [])
                 rows.append((f"`{node.args[0].value}`", "".join(str(p.value) if isinstance(p, ast.Constant) else "..." for p in parts)))

@@ -168,11 +168,11 @@ def test_beyond_the_limit_already_a_report_that_shrinks_it_says_nothing() -> Non
 def test_a_list_that_makes_one_order_worse_and_the_sum_better_says_nothing() -> None:
     s = two(INVENTORY)
     s.mark(100)
-    buy, sell = s.working(strategy=MM), s.working(SELL, strategy=MM)
+    buy, sell = s.working(amount=14, strategy=MM), s.working(SELL, 4, strategy=MM)
     s.mark(200)
     s.restart()
-    s.answer_stock(attrs.evolve(row(s.order(buy)), cum_qty=qty(12)), attrs.evolve(row(s.order(sell)), cum_qty=qty(10)))
-    assert s.position() == qty(2)
+    s.answer_stock(attrs.evolve(row(s.order(buy)), cum_qty=qty(16)), attrs.evolve(row(s.order(sell)), cum_qty=qty(4)))
+    assert s.position() == qty(12)
     assert freezes(s) == []
 
 
