@@ -75,9 +75,23 @@ def trip(turn: Turn, scope: int, trigger: Trigger, reason: str, metadata: tuple[
 
 
 def _said(desk: Desk, scope: int) -> list[Trigger]:
-    """The triggers recorded since the scope was frozen, as far as the history reaches."""
+    return [record.trigger for record in _records(desk, scope)]
+
+
+def _records(desk: Desk, scope: int) -> list[FreezeRecord]:
+    """What was recorded since the scope was frozen, as far as the history reaches."""
     text, since = scope_text(desk, scope), desk.controls[scope].record
-    return [record.trigger for record in desk.freezes if record.record >= since and record.scope == text]
+    return [record for record in desk.freezes if record.record >= since and record.scope == text]
+
+
+def own_word(desk: Desk, scope: int) -> tuple[Trigger, str, str] | None:
+    """What this process has to say of a frozen scope in the store: its own freeze, with reason and by whom, also one that found the scope
+    frozen by a peer. None if it only follows."""
+    control = desk.controls[scope]
+    if control.trigger is not Trigger.PEER:
+        return control.trigger, control.reason, control.by
+    own = next((record for record in _records(desk, scope) if record.trigger is not Trigger.PEER), None)
+    return (own.trigger, own.reason, own.by) if own is not None else None
 
 
 def freeze(

@@ -67,7 +67,7 @@ from .events import (
     VenueLink,
 )
 from .exposure import FLAT, with_position
-from .freeze import freeze, keep, on_cleared, on_cool_down, put_control, trip
+from .freeze import freeze, keep, on_cleared, on_cool_down, own_word, put_control, trip
 from .limits import LimitRule
 from .order import Ended, is_done
 from .reports import settle
@@ -325,9 +325,9 @@ def _follow_latch(turn: Turn, event: LatchAnswer, polled: bool) -> None:
             _seen_in_latch(turn, scope, row)
     latched = [row.scope for row in event.rows]
     for scope in frozen_scopes(turn.desk) if polled else ():
-        control, text = turn.desk.controls[scope], scope_text(turn.desk, scope)
-        if control.trigger is not Trigger.PEER and control.unfreeze is None and text not in latched:
-            turn.emit(PublishFreeze, text, control.trigger, control.reason, control.by)
+        word, text = own_word(turn.desk, scope), scope_text(turn.desk, scope)
+        if word is not None and turn.desk.controls[scope].unfreeze is None and text not in latched:
+            turn.emit(PublishFreeze, text, *word)
 
 
 def _seen_in_latch(turn: Turn, scope: int, row: LatchRow) -> None:

@@ -1162,3 +1162,17 @@ def test_the_first_failure_is_the_one_that_is_told() -> None:
     with pytest.raises(ValueError, match="call 1"):
         counterfactual(log(session.steps), refuse)
     assert told == [0]
+
+
+def test_an_answer_to_a_question_that_the_other_run_has_put_anew() -> None:
+    """Both ask for an order. The other run's replace, which the log denied, makes it ask again; the log's answer is news all the same."""
+    session = Taped(limits=Limits(max_inventory_usd=usd("1000")))
+    session.mark(100)
+    key = session.working(amount=4)
+    session.reject(key)
+    query = session.one(QueryOrder)
+    session.replace(key, 20)
+    assert session.codes() == ["max_inventory_usd"]
+    session.found(query, cum_qty=qty(3))
+    order = what_if(session, limits(max_inventory_usd=None)).core.orders[key]
+    assert (order.qty, order.cum_qty) == (qty(20), qty(3))

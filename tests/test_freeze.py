@@ -658,6 +658,21 @@ def test_every_scope_is_published_followed_and_cleared_in_the_latch(scope: str) 
     assert s.mode(scope) is Mode.FREEZING
 
 
+def test_a_person_s_freeze_of_what_a_peer_has_frozen_is_published_once_the_peer_has_lifted_its_own() -> None:
+    """The peer may lift by a cool-down; what a person said here has to reach it."""
+    s = Session(store=STORE)
+    theirs = LatchRow("", 3, Trigger.EDGE_COLLAPSE, "their edge", "haltcore")
+    poll(s, theirs)
+    poll(s)
+    assert not s.got(PublishFreeze), "a peer's freeze is its own to keep up"
+    s.feed(Freeze(s.now, "", Trigger.MANUAL, "no, stop", "ops"))
+    poll(s, theirs)
+    assert not s.got(PublishFreeze)
+    poll(s)
+    published = s.one(PublishFreeze)
+    assert (published.scope, published.trigger, published.reason, published.by) == ("", Trigger.MANUAL, "no, stop", "ops")
+
+
 # --- the history ------------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,15 @@ from haltcore.fsm.order import NO_TRADES
 
 from tests.simulation.world import Lived, Plan, simulate
 
+#: Denials, alerts, refusals and changes of mode that have to occur among the plans.
+SEEN = (
+    "max_order_value", "max_order_qty", "price_collar", "max_open_orders", "message_rate", "max_inventory_usd", "max_total_notional",
+    "self_match", "duplicate_order", "not_reducing", "reduce_only", "restricted", "throttled", "unknown_order_in_slot",
+    "freezing edge_collapse", "freezing feed_lost", "freezing breaker_open", "freezing clock_jump", "freezing drawdown", "freezing loss",
+    "freezing reject_storm", "freezing peer", "frozen edge_collapse", "active edge_collapse", "freeze_escalated", "limits_changed",
+    "override_pending", "override_active", "override_expired", "override_ended", "execution_throttled",
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def lives(request: pytest.FixtureRequest) -> dict[int, Lived]:
@@ -50,6 +59,7 @@ def test_the_plans_are_not_vacuous(lives: dict[int, Lived], request: pytest.Fixt
     assert sum(1 for plan in plans if plan.store and plan.store_faults) >= 20
     statuses = {report.status for lived in lives.values() for report in lived.proofs}
     assert {"success", "partial", "in_doubt"} <= {status.value for status in statuses}
+    assert [code for code in SEEN if not any(code in lived.codes for lived in lives.values())] == []
 
 
 def test_killed_at_every_boundary_of_one_plan() -> None:

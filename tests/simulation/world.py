@@ -134,7 +134,7 @@ class Plan:
                 LimitRule(Limits(edge_freeze_threshold_bps=bps("250"), feed_lost_ms=9_000), symbol="ETHUSDT"),
             )
             cool_downs = (CoolDown(FreezeClass.NETWORK, 500, 4_000), CoolDown(FreezeClass.EDGE, 300, 2_000, repeats=2))
-            triggers = Triggers(Rate(3, 20_000), cool_downs=cool_downs)
+            triggers = Triggers(Rate(1, 60_000), cool_downs=cool_downs)
         return Config(
             "simtest", SYMBOLS, limits=limits, rules=rules, strategies=STRATEGIES if self.gate == "teams" else (), triggers=triggers,
             two_persons=self.gate == "tight", store=StorePolicy(configured=self.store), seed=self.seed,
