@@ -45,8 +45,8 @@ SENT: Final = "sent"
 
 # --- alike ----------------------------------------------------------------------------------------------------------
 
-#: Timers whose time is drawn: two of them are alike whatever they drew.
-_DRAWN = (Purpose.ORDER, Purpose.SWEEP, Purpose.START)
+#: Timers whose time is drawn by their id, and whose answers only the log has: two of them are alike whatever they drew.
+_DRAWN = (Purpose.SWEEP, Purpose.START)
 _WHAT_COUNTS: Final[dict[type[Effect], Callable[[Any], tuple[Any, ...]]]] = {
     Place: lambda e: (e.order,),
     Replace: lambda e: (e.order, e.qty, e.price),

@@ -167,11 +167,11 @@ def _told(order: Order | None, known: Order | None) -> Found | NotFound | FetchF
 
 
 def _open_orders(effect: FetchOpenOrders, run: Core, at_ns: int) -> tuple[Event, ...]:
-    rows = tuple(row_of(order) for order in in_book(run, effect.symbol, effect.conditional))
+    rows = tuple(row_of(order) for order in _in_book(run, effect.symbol, effect.conditional))
     return (OpenOrders(at_ns, effect.id, effect.symbol, effect.conditional, FetchedOrders(rows)),)
 
 
-def in_book(run: Core, symbol: str, conditional: bool) -> list[Order]:
+def _in_book(run: Core, symbol: str, conditional: bool) -> list[Order]:
     """The open orders of this run in one book, by key; an empty symbol is the account."""
     found = [o for o in run.orders.values() if symbol in ("", o.spec.symbol) and o.conditional == conditional]
     return sorted(found, key=lambda order: order.key)

@@ -162,7 +162,7 @@ def lifted_by_a_person(before: Core, event: Event, after: Core, effects: Sequenc
             continue
         if not isinstance(event, TimerFired) or control.cool_down != event.effect or control.mode is not Mode.FROZEN:
             return f"{effect.scope or 'the account'} was unfrozen by {type(event).__name__}"
-        since = [record.trigger for record in desk.freezes if record.scope == effect.scope and record.at_ns >= control.since_ns]
+        since = [record.trigger for record in desk.freezes if record.scope == effect.scope and record.record >= control.record]
         lasting = [trigger for trigger in since if CLASS_OF[trigger] not in TRANSIENT]
         if lasting:
             return f"a freeze by {lasting[0].value} was lifted without a person"

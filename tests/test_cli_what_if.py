@@ -17,8 +17,8 @@ from haltcore.effects import bps, qty
 from haltcore.fsm.exposure import UNPRICED
 from haltcore.fsm.limits import LimitRule, Limits
 
+from tests.counterfactuals import Taped, collapsing, log
 from tests.helpers import BTC, SELL
-from tests.test_counterfactual import Taped, collapsing, log
 
 
 def run(*arguments: str) -> Result:

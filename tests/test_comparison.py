@@ -75,7 +75,7 @@ def test_what_matters_in_an_effect(kind: Any) -> None:
 def test_a_timer_whose_time_is_drawn_is_alike_at_any_time() -> None:
     for purpose in Purpose:
         one, two = SetTimer((1, 0), 5, purpose, 3), SetTimer((1, 0), 6, purpose, 3)
-        assert (likeness(one) == likeness(two)) == (purpose in (Purpose.ORDER, Purpose.SWEEP, Purpose.START))
+        assert (likeness(one) == likeness(two)) == (purpose in (Purpose.SWEEP, Purpose.START))
 
 
 def test_decisions_are_what_reaches_the_venue_denials_and_modes() -> None:

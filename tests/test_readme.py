@@ -9,14 +9,17 @@ import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SETTINGS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
 def test_there_are_programs() -> None:
-    assert len(PROGRAMS) == 2
+    assert len(PROGRAMS) == 3
+    assert len(SETTINGS) == 1
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["runner", "core"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=["runner", "core", "limits"])
 def test_program_runs_as_written(program: str, tmp_path: Path) -> None:
+    (tmp_path / "bot.toml").write_text(SETTINGS[0], encoding="utf-8")
     run = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
