@@ -5,7 +5,7 @@ Its ten duties and where they are done:
 == ==================================================================== ==============================
 1  one event at a time, in one total order                              ``_feed``
 2  stamp it, step, append one record                                    ``_feed``
-3  durable before any effect that adds risk                             ``_held``, ``_commit``
+3  durable before any effect that adds risk                             ``durability.Durability``
 4  effects run concurrently, reducing ones first                        ``_dispatch``
 5  every effect gets exactly one outcome, a time-out included           ``hands.Hands``
 6  a performer that raises is an outcome, never a crash                 ``hands.Hands``
@@ -16,8 +16,8 @@ Its ten duties and where they are done:
 == ==================================================================== ==============================
 
 Order of things when a record is made: its bytes go to the journal's buffer, effects that reduce risk or only ask start at once, and
-effects that add risk are held until the disk has confirmed the record. Many records share one confirmation (group commit). A
-held effect is refused the moment a freeze forbids it; when it leaves, and when it leaves the venue adapter, it is checked once more.
+effects that add risk are held until the disk has confirmed the record (``durability.py``). A held effect is refused the moment a freeze
+forbids it; when it leaves, and when it leaves the venue adapter, it is checked once more (``_may_send``).
 
 The runner touches the world only through the ports of ``ports.py``; the simulation drives this very class.
 """
@@ -47,6 +47,7 @@ from .arguments import defined
 from .arguments import scope as to_scope
 from .clock import ClockWatch, WallClock
 from .disk import Disk, RealDisk
+from .durability import Durability
 from .hands import Hands, NoStore, TimersApart
 from .journal import Journal, JournalFailed, exists, unborn
 from .metrics import Metrics
@@ -117,24 +118,22 @@ class Engine:
         if self._journal_path is not None and isinstance(self._disk, RealDisk):
             # Two names of one log would be two logs from the second segment on.
             self._journal_path = self._journal_path.resolve()
-        self._journal: Journal | None = None
         metrics = metrics or Metrics(config.symbols)
         if isinstance(metrics, Metrics):
             metrics.watch(lambda: self.core)
         performers = [venue, store or NoStore(self._now_ns), metrics, people or People(), TimersApart()]
         self._hands = Hands(route(performers), effect_timeout_s, self._now_ns, self._receive, self._may_send)
+        self._durability = Durability(self._hands, self._may_send, self._journal_failed, effect_timeout_s)
         self._observer, self._who = observer, who or f"runner-{os.getpid()}-{secrets.token_hex(4)}"
         self._max_adding, self._timeout_s = max_adding, effect_timeout_s
         self._on_stop, self._stop_timeout_s = on_stop, stop_timeout_s
         self._inbox: deque[Event] = deque()
-        self._held: dict[EffectId, Effect] = {}
         self._waiters = Waiters()
         self._reports: list[list[SweepReport]] = []
         self._refusals: dict[EffectId, tuple[str, str]] = {}
-        self._commit_task: asyncio.Task[None] | None = None
         self._stop_task: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
-        self._commit_due = self._busy = self._stopping = self._sound = False
+        self._busy = self._stopping = self._sound = False
         self._started = self._connected = self._running = self._closed = False
         self._broken: BaseException | None = None
         self._told: JournalFailed | None = None
@@ -204,9 +203,9 @@ class Engine:
     async def _open_journal(self, path: str) -> None:
         """A new log, or the continuation of the one that is there: then its session tag is ours, since its orders are."""
         if not exists(path, self._disk) or unborn(path, self._disk):
-            self._journal = await Journal.create(path, self.config, self._disk)
+            self._durability.journal = await Journal.create(path, self.config, self._disk)
             return
-        self._journal, verdict = await Journal.open(path, self._disk)
+        self._durability.journal, verdict = await Journal.open(path, self._disk)
         self.core = verdict.core
         # The wall clock may have been set back since; the session's time goes on from where the log ends.
         self._ahead_ns = max(0, self.core.now_ns - self.clock.now_ns())
@@ -222,7 +221,7 @@ class Engine:
         if not self._started:
             return
         if self._stop_task is None:
-            self._sound = self._journal is not None and self._journal.failed is None
+            self._sound = self._durability.journal is not None and self._durability.failed is None
             self._stop_task = self._loop.create_task(self._stop())
         await asyncio.shield(self._stop_task)
 
@@ -233,7 +232,7 @@ class Engine:
         if self._running:
             self._feed(Stopping(self._now_ns(), self._on_stop == "freeze", self._who))
             self._stopping = True
-            self._refuse_held()
+            self._durability.recheck()
         if not self._closed and self._on_stop == "freeze":
             unproven = await self._prove()
         await self._drain()
@@ -262,7 +261,7 @@ class Engine:
         self._hands.no_more_timers()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timeout_s):
-                while self._hands.tasks or (self._commit_task is not None and not self._commit_task.done()):
+                while self._hands.tasks or self._durability.busy:
                     await asyncio.sleep(0.001)
 
     async def _close(self) -> None:
@@ -279,20 +278,14 @@ class Engine:
                     await (port.close() if port is not None else asyncio.sleep(0))
             except Exception:
                 _LOG.exception("%s could not be closed", type(port).__name__)
-        if self._journal is None:
-            return
-        failure = self._journal.failed
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._journal.close(seal=True)
-        except TimeoutError:
-            raise self._hung() from None
+        failure = self._durability.failed
+        await self._durability.close()
         if self._sound and failure is not None:
             raise failure  # It failed while the runner stopped: nobody has been told yet.
 
     def _let_go(self) -> list["asyncio.Task[None]"]:
         """Cancel every timer and task; the tasks."""
-        work = [*self._hands.tasks, *([self._commit_task] if self._commit_task is not None else [])]
+        work = [*self._hands.tasks, *self._durability.let_go()]
         self._hands.no_more_timers()
         if self._watch is not None:
             self._watch.stop()
@@ -351,21 +344,14 @@ class Engine:
             self._bug(event, f"step raised {type(bug).__name__}: {bug}", bug)
             return None
         self.core = after
-        if self._journal is not None and self._journal.failed is None:
-            self._write_down(self._journal, event, effects)
+        self._durability.append(event, effects, after)
         self._tell_listeners(event, effects)
         self._dispatch(effects)
-        if self._held and any(isinstance(effect, ModeChanged) for effect in effects):
-            self._refuse_held()
+        if any(isinstance(effect, ModeChanged) for effect in effects):
+            self._durability.recheck()
         if faults:
             self._bug(event, "; ".join(faults), None)
         return effects
-
-    def _write_down(self, journal: Journal, event: Event, effects: tuple[Effect, ...]) -> None:
-        if journal.append(event, effects, self.core):
-            self._commit_soon()
-        elif journal.failed is not None:
-            self._journal_failed(journal.failed)
 
     def _tell_listeners(self, event: Event, effects: tuple[Effect, ...]) -> None:
         """Keep what calls of the bot wait for; show the record to the observer, who can do no harm."""
@@ -403,9 +389,8 @@ class Engine:
                 self._hands.set_timer(effect)
                 continue
             self._hands.take(effect)
-            if effect.risk is Risk.ADDS_RISK and self._journal is not None:
-                self._held[effect.id] = effect
-                self._schedule_commit()
+            if effect.risk is Risk.ADDS_RISK:
+                self._durability.hold(effect)
             else:
                 self._hands.begin(effect)
         if said:
@@ -415,70 +400,11 @@ class Engine:
         """The last check, at the instant before bytes leave."""
         if not self._running:
             return "stopped"
-        if effect.risk is Risk.ADDS_RISK and self._journal is not None and self._journal.failed is not None:
+        if effect.risk is Risk.ADDS_RISK and self._durability.failed is not None:
             return "journal_failed"
         if effect.risk is Risk.ADDS_RISK and self._stopping:
             return may_send(self.core, effect) or "stopping"
         return may_send(self.core, effect)
-
-    # --- durability -------------------------------------------------------------------------------------------------
-
-    def _commit_soon(self) -> None:
-        """Every record goes to the disk, a freeze above all; behind the effects that this turn began, which do not wait for it."""
-        if not self._commit_due:
-            self._commit_due = True
-            self._loop.call_soon(self._commit_now)
-
-    def _commit_now(self) -> None:
-        self._commit_due = False
-        if self._journal is None or self._journal.failed is not None or not self._running:
-            return
-        # A snapshot takes time: it must not stand between a freeze and its cancels.
-        if self._journal.rotation_due and self.core.desk is not None and self.core.desk.sweep is None:
-            self._journal.rotate(self.core)
-        self._schedule_commit()
-
-    def _schedule_commit(self) -> None:
-        if self._commit_task is None or self._commit_task.done():
-            self._commit_task = self._loop.create_task(self._commit())
-
-    async def _commit(self) -> None:
-        """Confirm the records on disk, then let go of the effects that waited for it; as long as there is anything to confirm."""
-        while self._running and self._journal is not None:
-            ready = list(self._held.values())
-            failure: JournalFailed | None = None
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    await self._journal.commit()
-            except TimeoutError:
-                failure = self._hung()
-            except JournalFailed as error:
-                failure = error
-            except Exception as error:
-                failure = JournalFailed("io_error", f"{self._journal_path}: {type(error).__name__}: {error}. Look after the disk")
-            if failure is not None:
-                for effect in ready:
-                    self._refuse(effect, "journal_failed", f"its record is not on disk: {failure.code}")
-                self._journal_failed(failure)
-            for effect in ready:
-                if self._held.pop(effect.id, None) is not None:
-                    self._hands.begin(effect)
-            if not self._held and (failure is not None or not self._journal.pending):
-                return
-
-    def _refuse_held(self) -> None:
-        """The mode has changed, or the runner stops: what waits for the disk and may not leave now is refused, however slow the disk is."""
-        for effect in list(self._held.values()):
-            code = self._may_send(effect)
-            if code:
-                self._refuse(effect, code, "held back before it was sent")
-
-    def _refuse(self, effect: Effect, code: str, text: str) -> None:
-        if self._held.pop(effect.id, None) is not None:
-            self._hands.refuse(effect, code, text)
-
-    def _hung(self) -> JournalFailed:
-        return JournalFailed("hung", f"{self._journal_path}: the disk did not confirm within {self._timeout_s:g} s. Look after the disk")
 
     def _journal_failed(self, failure: JournalFailed) -> None:
         """No record, no risk: freeze, and keep cancelling without a journal."""

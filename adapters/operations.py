@@ -128,8 +128,8 @@ class Operations(Engine):
         """Lift a freeze. Raises CommandRejected, with the reason, while it must not be lifted."""
         scope = to_scope(symbol, strategy, venue)
         event = Unfreeze(self._now_ns(), scope, text(by, "by"), text(why, "why"), flag(force, "force"))
-        if self._running and self._journal is not None and self._journal.failed is not None:
-            raise CommandRejected("journal_failed", f"without a journal nothing is placed; stop and start anew. {self._journal.failed}")
+        if self._running and self._durability.failed is not None:
+            raise CommandRejected("journal_failed", f"without a journal nothing is placed; stop and start anew. {self._durability.failed}")
         done = await self._command(event)
         await self._until(lambda: self.mode(scope) not in _FROZEN or not self._unfreezing(scope))
         if self.mode(scope) in _FROZEN:
@@ -225,8 +225,8 @@ class Operations(Engine):
 
     def status(self) -> Status:
         """One screen about the runner."""
-        desk, journal, scopes = self.core.desk, self._journal, self._scopes()
-        failure = journal.failed if journal is not None else None
+        desk, journal, scopes = self.core.desk, self._durability.journal, self._scopes()
+        failure = self._durability.failed
         return Status(
             modes={s.scope: s.mode for s in scopes},
             open_orders=len(self.core.orders),

@@ -27,7 +27,7 @@ The *epoch* grows with every freeze and unfreeze; effects carry it, so that what
 import attrs
 
 from ..effects import CancelAll, ClearFreeze, Effect, EffectId, Mode, ModeChanged, Place, PublishFreeze, Replace, Severity, Trigger
-from . import cool_down, sweep
+from . import cool_down, sweep, sweep_scope
 from .core import (
     FREEZES_KEPT,
     Control,
@@ -121,7 +121,7 @@ def freeze(
         turn, scope, Control(Mode.FREEZING, epoch, trigger, reason, by, turn.now_ns, False, not local, None, record=turn.n)
     )
     turn.emit(ModeChanged, text, Mode.FREEZING, epoch, trigger, reason, by)
-    if sweep.covered(turn.desk, scope):
+    if sweep_scope.covered(turn.desk, scope):
         sweep.extend(turn)
     else:
         sweep.begin(turn)
@@ -172,7 +172,7 @@ def unprove(turn: Turn, symbol: str, owner: int) -> None:
     scopes = [scope for scope in _proven(turn) if scope in scopes_over(turn.desk.index.get(symbol, -1), owner)]
     if scopes:
         _unproven(turn, scopes)
-    elif sweep.covers(turn.desk, symbol, owner):
+    elif sweep_scope.covers(turn.desk, symbol, owner):
         sweep.look_again(turn)
 
 

@@ -1,8 +1,6 @@
 """The session's life beside orders: starting, restarting, the venue link, the store, the timers.
 
-At the start, and whenever the connection was lost, the core takes stock: it reads the open orders of both books and, at a start,
-the positions. Orders of ours that are open by our account but missing from a list that was asked for later are asked for one by one:
-absence is a question, not an answer. Until the first stock is taken nothing is placed.
+At the start, and whenever the connection was lost, the core takes stock (``stock.py``). Until the first stock is taken nothing is placed.
 
 =================== ======================= ==================================================================================
 timer               set by                  when it fires
@@ -13,7 +11,7 @@ SWEEP_DEADLINE      ``sweep.begin``         the sweep is reported as not success
 LEASE               a grant                 the lease is renewed while a sweep runs
 LATCH               every latch answer      the latch is read again: a freeze never travels by a message alone
 VENUE_LINK          the link going down     the venue freezes, if the link is still down
-START               a failed stocktake      stock is taken again
+START               a failed stocktake      ``stock.on_timer``: stock is taken again
 FEED                ``feeds.arm``           the feed's scope freezes, if no data has come
 COOL_DOWN           ``cool_down.start``     the freeze ends, if nothing speaks against it
 OVERRIDE            ``operators``           the override ends
@@ -31,45 +29,35 @@ from immutables import Map
 
 from ..effects import (
     EffectId,
-    FetchOpenOrders,
-    FetchPositions,
     Mode,
     PublishFreeze,
     Purpose,
-    Qty,
     ReadFreeze,
     ReleaseLease,
     RenewLease,
     Severity,
     Trigger,
-    order_key,
     to_text,
 )
-from . import feeds, operators, sweep, watch
+from . import feeds, operators, stock, sweep, watch
 from .config import Config
-from .core import ACCOUNT, VENUE, Desk, Lease, Link, Stocktake, StoreView, frozen_scopes, scope_key, scope_text
-from .doubt import ask, woken
+from .core import ACCOUNT, VENUE, Desk, Lease, Link, StoreView, frozen_scopes, scope_key, scope_text
+from .doubt import woken
 from .events import (
-    FetchFailed,
     LatchAnswer,
     LatchKind,
     LatchRow,
     LeaseAnswer,
     LeaseKind,
     MarkPrice,
-    OpenOrders,
-    PositionRow,
-    Positions,
     Restarted,
     Started,
     Stopping,
     TimerFired,
     VenueLink,
 )
-from .exposure import FLAT, with_position
 from .freeze import freeze, keep, on_cleared, on_cool_down, own_word, put_control, trip
 from .limits import LimitRule
-from .order import Ended, is_done
 from .reports import settle
 from .result import day_end, roll
 from .thresholds import thresholds_of
@@ -93,7 +81,7 @@ def new_desk(config: Config) -> Desk:
 
 def on_started(turn: Turn, event: Started) -> None:
     """Read what the account holds before anything is placed. The trading day begins, and the feeds are looked after."""
-    take_stock(turn, gate=True, attempt=0)
+    stock.take_stock(turn, gate=True, attempt=0)
     read_latch(turn)
     roll(turn)
     watch.tune(turn)
@@ -114,7 +102,7 @@ def on_restarted(turn: Turn, event: Restarted) -> None:
     )
     # The new process has clocks, feeds and breakers of its own; what was measured of orders and results goes on.
     turn.flow = attrs.evolve(turn.flow, feeds=Map(), day_ends_ns=day_end(turn.now_ns, new.day_roll_minute))
-    take_stock(turn, gate=True, attempt=0)
+    stock.take_stock(turn, gate=True, attempt=0)
     read_latch(turn)
     for order in sorted(turn.orders.values(), key=lambda o: o.key):
         settle(turn, order, "restart", event)
@@ -145,116 +133,6 @@ def on_stopping(turn: Turn, event: Stopping) -> None:
         turn.alert(Severity.WARNING, "handed_over", f"the runner stops and leaves {len(turn.orders)} order(s) open")
 
 
-# --- stock ----------------------------------------------------------------------------------------------------------
-
-
-def take_stock(turn: Turn, gate: bool, attempt: int) -> None:
-    """Ask for both lists of open orders, and for the positions where placing waits for the answer."""
-    waiting = [turn.emit(FetchOpenOrders, "", book) for book in turn.desk.config.venue.books]
-    if gate:
-        waiting.append(turn.emit(FetchPositions))
-    turn.desk = attrs.evolve(turn.desk, stock=Stocktake(turn.n, tuple(waiting), (), False, attempt, None, gate))
-
-
-def on_open_orders(turn: Turn, event: OpenOrders) -> None:
-    """A list of open orders: evidence that those listed exist, for the stocktake and the sweep alike."""
-    result = event.result
-    if not isinstance(result, FetchFailed):
-        session = turn.desk.config.session
-        for row in result.rows:
-            order = turn.order(order_key(session, row.client_id))
-            # Of those that have ended only a refused one is news: a list may be a little older than the end of another.
-            if order is not None and (not is_done(order) or order.ended is Ended.REJECTED):
-                settle(turn, order, "listed", row)
-    stock = turn.desk.stock
-    if stock is not None and event.effect in stock.waiting:
-        rows = stock.rows if isinstance(result, FetchFailed) else stock.rows + result.rows
-        stock = attrs.evolve(stock, rows=rows)
-        _stock_answered(turn, stock, event.effect, isinstance(result, FetchFailed))
-    sweep.on_open_orders(turn, event)
-
-
-def on_positions(turn: Turn, event: Positions) -> None:
-    """The positions: the opening ones the first time; afterwards they are compared with the ledger, never added to it."""
-    stock = turn.desk.stock
-    if stock is None or event.effect not in stock.waiting:
-        turn.reject("stale_answer", "nobody waits for these positions any more")
-        return
-    if not isinstance(event.result, FetchFailed):
-        for row in _netted(event.result.rows):
-            _position(turn, row)
-        if turn.desk.opened:
-            _flat_by_absence(turn, [row.symbol for row in event.result.rows])
-        turn.desk = attrs.evolve(turn.desk, opened=True)
-    _stock_answered(turn, stock, event.effect, isinstance(event.result, FetchFailed))
-
-
-def _netted(rows: tuple[PositionRow, ...]) -> list[PositionRow]:
-    """One row per symbol: an account in hedge mode has a long and a short one."""
-    by_symbol: dict[str, PositionRow] = {}
-    for row in rows:
-        before = by_symbol.get(row.symbol)
-        by_symbol[row.symbol] = row if before is None else attrs.evolve(row, qty=Qty(row.qty + before.qty), mark=row.mark or before.mark)
-    return list(by_symbol.values())
-
-
-def _position(turn: Turn, row: PositionRow) -> None:
-    sym = turn.desk.index.get(row.symbol, -1)
-    if sym < 0:
-        return
-    if row.mark is not None and row.mark > 0:
-        turn.put_mark(sym, row.mark)
-    book = turn.books.get(sym, FLAT)
-    if not turn.desk.opened:
-        turn.put_book(sym, with_position(book, row.qty))
-    elif row.qty != book.position and not book.open_orders:
-        _drift(turn, row.symbol, row.qty, book.position)
-
-
-def _flat_by_absence(turn: Turn, listed: list[str]) -> None:
-    for sym, symbol in enumerate(turn.desk.config.symbols):
-        book = turn.books.get(sym, FLAT)
-        if symbol not in listed and book.position and not book.open_orders:
-            _drift(turn, symbol, 0, book.position)
-
-
-def _drift(turn: Turn, symbol: str, venue: int, ledger: int) -> None:
-    text = f"the venue holds {to_text(venue)}, our trades say {to_text(ledger)}"
-    turn.alert(Severity.CRITICAL, "position_drift", text, 0, symbol)
-
-
-def _stock_answered(turn: Turn, stock: Stocktake, effect: EffectId, failed: bool) -> None:
-    waiting = tuple(w for w in stock.waiting if w != effect)
-    stock = attrs.evolve(stock, waiting=waiting, failed=stock.failed or failed)
-    if waiting:
-        turn.desk = attrs.evolve(turn.desk, stock=stock)
-    elif stock.failed:
-        timer = turn.timer(turn.backoff(stock.attempt), Purpose.START)
-        turn.desk = attrs.evolve(turn.desk, stock=attrs.evolve(stock, attempt=stock.attempt + 1, timer=timer))
-    else:
-        turn.desk = attrs.evolve(turn.desk, stock=None)
-        _compare(turn, stock)
-
-
-def _compare(turn: Turn, stock: Stocktake) -> None:
-    """Our open orders that are in no list are asked for; others' orders are made known to a person."""
-    session = turn.desk.config.session
-    listed = {order_key(session, row.client_id): True for row in stock.rows}
-    foreign = [row for row in stock.rows if order_key(session, row.client_id) == 0]
-    strangers = [row for row in stock.rows if (key := order_key(session, row.client_id)) and turn.order(key) is None]
-    if strangers:
-        # Our next orders would get ids that are taken, and reports about the one would be believed of the other.
-        text = f"the venue holds {strangers[0].client_id}, an order of this session that this log does not know: the tag was used before"
-        freeze(turn, ACCOUNT, Trigger.INVARIANT, text)
-    if foreign:
-        first = foreign[0]
-        text = f"{len(foreign)} open order(s) on the account are not of this session, the first {first.venue_id} in {first.symbol}"
-        turn.alert(Severity.WARNING, "foreign_orders", text, 0, first.symbol)
-    for order in sorted(turn.orders.values(), key=lambda o: o.key):
-        if order.key < stock.asked and order.key not in listed and order.requests.place is None:
-            ask(turn, order)
-
-
 # --- venue link and marks -------------------------------------------------------------------------------------------
 
 
@@ -268,10 +146,10 @@ def on_venue_link(turn: Turn, event: VenueLink) -> None:
         turn.desk = attrs.evolve(turn.desk, link=Link(False, timer))
         turn.alert(Severity.WARNING, "venue_down", event.reason)
         return
-    stock = turn.desk.stock
     turn.desk = attrs.evolve(turn.desk, link=Link(True, None))
     # A stocktake under way has perhaps read a list before the link went down: it begins anew.
-    take_stock(turn, gate=stock is not None and stock.gate, attempt=0)
+    under_way = turn.desk.stock
+    stock.take_stock(turn, gate=under_way is not None and under_way.gate, attempt=0)
 
 
 def on_mark_price(turn: Turn, event: MarkPrice) -> None:
@@ -396,9 +274,7 @@ def _link_timer(turn: Turn, effect: EffectId, key: int) -> None:
 
 
 def _start_timer(turn: Turn, effect: EffectId, key: int) -> None:
-    stock = turn.desk.stock
-    if stock is not None and stock.timer == effect:
-        take_stock(turn, stock.gate, stock.attempt)
+    stock.on_timer(turn, effect)
 
 
 def _override_timer(turn: Turn, effect: EffectId, key: int) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ..effects import Cancel, CancelTarget, Severity, order_key
-from . import doubt, freeze, sweep
+from . import doubt, freeze, sweep, sweep_report
 from .events import Evidence, FetchFailed, OrderFilled, OrderQueried, Outcome, Verb
 from .exposure import FLAT, book_key, with_fee
 from .order import Order
@@ -88,7 +88,7 @@ def settle(turn: Turn, order: Order, kind: str, report: object, retry_after_ms: 
     if after is not order:
         turn.put_order(order, after)
         if turn.desk.sweep is not None:
-            sweep.count(turn, order, after, kind in _CANCEL_FAILED)
+            sweep_report.count(turn, order, after, kind in _CANCEL_FAILED)
     for note in notes:
         if note is Note.RETRY:
             doubt.look_later(turn, _now(turn, after), retry_after_ms)

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from ..effects import Effect, Rejected
-from . import commands, freeze, life, operators, reports, sweep, watch
+from . import commands, freeze, life, operators, reports, stock, sweep, watch
 from .config import Config
 from .core import EMPTY, Core
 from .events import (
@@ -105,8 +105,8 @@ HANDLERS: dict[type[Event], Callable[[Turn, Any], None]] = {
     TradeCorrected: reports.on_report,
     Outcome: reports.on_outcome,
     OrderQueried: reports.on_queried,
-    OpenOrders: life.on_open_orders,
-    Positions: life.on_positions,
+    OpenOrders: stock.on_open_orders,
+    Positions: stock.on_positions,
     LeaseAnswer: life.on_lease,
     LatchAnswer: life.on_latch,
     TimerFired: life.on_timer,

@@ -10,8 +10,8 @@ when there is nothing left to see and nothing left that could still turn up:
 * every order of ours in the scope has ended *by evidence*: none in flight, none in doubt, none merely absent from a list.
 
 There is one sweep at a time. What it covers is not its own state: it is the union of the scopes that are FREEZING at the moment,
-so a second freeze widens it and an unfreeze narrows it. And it keeps no plan: each round decides from the facts. Where only a strategy is
-frozen, others' orders stay: its own are cancelled one by one or in batches, and of a list only its own count.
+so a second freeze widens it and an unfreeze narrows it (``sweep_scope.py``). And it keeps no plan: each round decides from the facts. Where
+only a strategy is frozen, others' orders stay: its own are cancelled one by one or in batches, and of a list only its own count.
 
 The rounds
 ----------
@@ -37,8 +37,8 @@ no progress since the round before              the same, after WAIT by the back
 =============================================== ========================================================================
 
 The lease only saves work: whoever does not get it, or gets no answer, goes ahead. After the deadline, or after ``attempts`` rounds
-without progress, the sweep reports that it has not succeeded, and goes on at the pace of the backoff's cap for as long as the
-scope is frozen.
+without progress, the sweep reports that it has not succeeded (``sweep_report.py``), and goes on at the pace of the backoff's cap for as
+long as the scope is frozen.
 """
 
 import attrs
@@ -56,83 +56,21 @@ from ..effects import (
     ModeChanged,
     Purpose,
     ReleaseLease,
-    Severity,
-    SweepMethod,
-    SweepReport,
     SweepStatus,
     order_key,
 )
-from . import cool_down
+from . import cool_down, sweep_report, sweep_scope
 from .config import ForeignPolicy
-from .core import ACCOUNT, VENUE, Desk, Sweep, SweepPhase, open_in_scope, scope_text, scopes_over
+from .core import Sweep, SweepPhase, open_in_scope, scope_text
 from .doubt import ask, mark_cancel
-from .events import FetchFailed, LeaseKind, OpenOrders, OrderRow, Outcome
+from .events import FetchFailed, LeaseKind, OpenOrders, Outcome
 from .exposure import FLAT
-from .order import Ended, Order, is_done
 from .turn import MAX_PAUSE_MS, NS_PER_MS, Turn
 
 #: From how many listed orders of one symbol and book on a further cancel-all is sent instead of cancels of single orders.
 BULK_FROM = 5
 
 _NOTHING: Map[int, bool] = Map()
-
-
-# --- scope ----------------------------------------------------------------------------------------------------------
-
-
-def freezing(desk: Desk) -> list[int]:
-    """The keys of the scopes that the sweep has to prove empty, ascending."""
-    return sorted(key for key, control in desk.controls.items() if control.mode is Mode.FREEZING)
-
-
-def _everything(scopes: list[int]) -> bool:
-    return ACCOUNT in scopes or VENUE in scopes
-
-
-def _strategies(scopes: list[int]) -> bool:
-    """Whether some orders are covered for their strategy alone."""
-    return not _everything(scopes) and bool(scopes) and scopes[0] < VENUE
-
-
-def _ours(turn: Turn) -> list[Order]:
-    """Our orders in the sweep's scopes that have not ended, by key."""
-    scopes = freezing(turn.desk)
-    if _everything(scopes):
-        return sorted(turn.orders.values(), key=lambda order: order.key)
-    wanted = dict.fromkeys(scopes)
-    covered = (o for o in turn.orders.values() if any(scope in wanted for scope in scopes_over(o.spec.sym, o.spec.owner)))
-    return sorted(covered, key=lambda order: order.key)
-
-
-def _remaining(turn: Turn) -> int:
-    scopes = freezing(turn.desk)
-    if _everything(scopes):
-        return len(turn.orders)
-    # An order may lie in a frozen symbol and belong to a frozen strategy.
-    return len(_ours(turn)) if _strategies(scopes) else sum(open_in_scope(turn, scope) for scope in scopes)
-
-
-def _left(ours: list[Order], sweep: Sweep) -> int:
-    """How many orders may still be open: ours that have not ended, and whatever else the lists showed."""
-    known = {order.spec.client_id: True for order in ours}
-    return len(ours) + sum(1 for row in sweep.rows if row.client_id not in known)
-
-
-def covers(desk: Desk, symbol: str, owner: int = 0) -> bool:
-    """Whether the sweep has to prove this symbol empty, or its orders of this owner. The account covers also symbols that nobody
-    configured."""
-    scopes = freezing(desk)
-    return _everything(scopes) or any(scope in scopes for scope in scopes_over(desk.index.get(symbol, -1), owner))
-
-
-def covered(desk: Desk, scope: int) -> bool:
-    """Whether the sweep under way has to prove this scope empty anyway, for a wider one that froze before: nothing was placed since."""
-    return desk.sweep is not None and _everything([other for other in freezing(desk) if other != scope])
-
-
-def _symbols(desk: Desk) -> list[str]:
-    """The symbols that are covered as a whole."""
-    return [symbol for symbol in desk.config.symbols if covers(desk, symbol)]
 
 
 # --- beginning and end ------------------------------------------------------------------------------------------------
@@ -152,10 +90,10 @@ def begin(turn: Turn) -> None:
         return
     policy = turn.desk.config.sweep
     deadline = turn.timer(policy.deadline_ms * NS_PER_MS, Purpose.SWEEP_DEADLINE)
-    turn.metric("mm_cancel_all_remaining_orders", _remaining(turn))
+    turn.metric("mm_cancel_all_remaining_orders", sweep_scope.remaining(turn))
     turn.metric("mm_cancel_all_last_run_timestamp_seconds", turn.now_ns)
     fresh = Sweep(
-        SweepPhase.REQUEST, turn.n, _NOTHING, None, deadline, None, turn.now_ns, 0, 0, 0, (), 0, (), _remaining(turn), 0,
+        SweepPhase.REQUEST, turn.n, _NOTHING, None, deadline, None, turn.now_ns, 0, 0, 0, (), 0, (), sweep_scope.remaining(turn), 0,
         False, False, 0, 0, False, False,
     )  # fmt: skip
     _put(turn, fresh)
@@ -189,8 +127,8 @@ def narrow(turn: Turn) -> None:
     sweep = turn.desk.sweep
     if sweep is None:
         return
-    if freezing(turn.desk):
-        _put(turn, attrs.evolve(sweep, rows=tuple(row for row in sweep.rows if _counts(turn, row))))
+    if sweep_scope.freezing(turn.desk):
+        _put(turn, attrs.evolve(sweep, rows=tuple(row for row in sweep.rows if sweep_scope.counts(turn, row))))
     else:
         _end(turn)
 
@@ -203,48 +141,17 @@ def _end(turn: Turn) -> None:
 
 
 def _verified(turn: Turn, sweep: Sweep) -> None:
-    for scope in freezing(turn.desk):
+    for scope in sweep_scope.freezing(turn.desk):
         control = turn.desk.controls[scope]
         frozen = attrs.evolve(control, mode=Mode.FROZEN, verified=True)
         turn.desk = attrs.evolve(turn.desk, controls=turn.desk.controls.set(scope, frozen))
         turn.emit(ModeChanged, scope_text(turn.desk, scope), Mode.FROZEN, control.epoch, control.trigger, "proven empty", "haltcore")
         cool_down.start(turn, scope)
-    _report(turn, sweep, SweepStatus.SUCCESS, 0, 0)
+    sweep_report.report(turn, sweep, SweepStatus.SUCCESS, 0, 0)
     turn.metric("mm_cancel_all_last_success_timestamp_seconds", turn.now_ns)
     if sweep.held and not sweep.bulk and not sweep.single:
         turn.metric("mm_cancel_all_skipped_total", 1, "lock_held_verified_empty")
     _end(turn)
-
-
-def _report(turn: Turn, sweep: Sweep, status: SweepStatus, remaining: int, unknown: int) -> None:
-    method = SweepMethod.NONE
-    if sweep.bulk or sweep.single:
-        method = SweepMethod.MIXED if sweep.bulk and sweep.single else SweepMethod.BULK if sweep.bulk else SweepMethod.PER_ORDER
-    duration = turn.now_ns - sweep.started_ns
-    turn.emit(SweepReport, status, method, sweep.cancelled, sweep.failed, remaining, unknown, sweep.rounds, duration)
-    turn.metric("mm_cancel_all_total", 1, status.value)
-    turn.metric("mm_cancel_all_remaining_orders", remaining)
-    if status is SweepStatus.SUCCESS:
-        turn.metric("mm_cancel_all_orders_total", sweep.cancelled)
-        turn.metric("mm_cancel_all_duration_ms", duration)
-        turn.metric("mm_cancel_all_duration_seconds", duration)
-
-
-def _report_failure(turn: Turn, sweep: Sweep) -> None:
-    """Said once; the sweep goes on."""
-    if sweep.reported:
-        return
-    ours = _ours(turn)
-    unknown = sum(1 for order in ours if order.unknown)
-    remaining = _left(ours, sweep)
-    status = SweepStatus.PARTIAL if sweep.cancelled else SweepStatus.FAILED
-    if remaining and unknown == remaining:
-        status = SweepStatus.IN_DOUBT
-    _report(turn, sweep, status, remaining, unknown)
-    turn.alert(
-        Severity.CRITICAL, "sweep_" + status.value, f"{remaining} order(s) may still be open, {unknown} of unknown fate; going on"
-    )
-    _put(turn, attrs.evolve(sweep, reported=True))
 
 
 # --- a round ----------------------------------------------------------------------------------------------------------
@@ -277,12 +184,12 @@ def _bulk_books(turn: Turn, sweep: Sweep, first: bool) -> list[tuple[str, bool]]
     if not desk.config.venue.cancel_all or desk.config.sweep.foreign is ForeignPolicy.LEAVE:
         return []
     if first:
-        symbols = [s for s in _symbols(desk) if turn.books.get(desk.index[s], FLAT).open_orders]
+        symbols = [s for s in sweep_scope.symbols(desk) if turn.books.get(desk.index[s], FLAT).open_orders]
         return [(symbol, book) for symbol in symbols for book in desk.config.venue.books]
     counts: dict[tuple[str, bool], int] = {}
     for row in sweep.rows:
         counts[row.symbol, row.conditional] = counts.get((row.symbol, row.conditional), 0) + 1
-    return [(symbol, book) for (symbol, book), count in counts.items() if count >= BULK_FROM and covers(desk, symbol)]
+    return [(symbol, book) for (symbol, book), count in counts.items() if count >= BULK_FROM and sweep_scope.covers(desk, symbol)]
 
 
 def _targets(
@@ -297,12 +204,12 @@ def _targets(
             for row in sweep.rows
             if (row.symbol, row.conditional) not in bulk
         ]
-    if bulk and not _strategies(freezing(turn.desk)):
+    if bulk and not sweep_scope.strategies(sweep_scope.freezing(turn.desk)):
         # Every book that may hold orders of ours gets a cancel-all; nothing has to be looked for before it leaves.
         return []
     return [
         (o.spec.symbol, o.conditional, CancelTarget(o.key, o.spec.client_id, o.venue_id))
-        for o in _ours(turn)
+        for o in sweep_scope.ours(turn)
         if o.requests.place is None and (o.spec.symbol, o.conditional) not in bulk
     ]
 
@@ -333,8 +240,8 @@ def _cancel_targets(turn: Turn, targets: list[tuple[str, bool, CancelTarget]]) -
 def _snapshot(turn: Turn) -> None:
     """Ask for the lists of open orders: the account's, or each frozen symbol's."""
     desk = turn.desk
-    scopes = freezing(desk)
-    symbols = [""] if _everything(scopes) or _strategies(scopes) else _symbols(desk)
+    scopes = sweep_scope.freezing(desk)
+    symbols = [""] if sweep_scope.everything(scopes) or sweep_scope.strategies(scopes) else sweep_scope.symbols(desk)
     _put(turn, attrs.evolve(_get(turn), rows=()))
     _read(turn, tuple((symbol, book) for symbol in symbols for book in desk.config.venue.books))
 
@@ -350,8 +257,8 @@ def _read(turn: Turn, lists: tuple[tuple[str, bool], ...]) -> None:
 def _decide(turn: Turn) -> None:
     """What the snapshot calls for; see the table in the essay."""
     sweep, policy = _get(turn), turn.desk.config.sweep
-    ours = _ours(turn)
-    left = _left(ours, sweep)
+    ours = sweep_scope.ours(turn)
+    left = sweep_scope.left(ours, sweep)
     turn.metric("mm_cancel_all_remaining_orders", left)
     if not left:
         sweep = attrs.evolve(sweep, streak=sweep.streak + 1, attempt=0, left=0, absent=0)
@@ -372,7 +279,7 @@ def _decide(turn: Turn) -> None:
             if not order.requests.doubt_ns:
                 ask(turn, order)
     if attempt >= policy.attempts:
-        _report_failure(turn, _get(turn))
+        sweep_report.failure(turn, _get(turn))
     if progress and sweep.rows:
         _request(turn, first=False)
     else:
@@ -391,7 +298,7 @@ def _tried_in_vain(turn: Turn, sweep: Sweep) -> None:
     """A round that could not be brought to its end: pause by the backoff, and say so when it has been too often."""
     _put(turn, attrs.evolve(sweep, attempt=sweep.attempt + 1))
     if sweep.attempt + 1 >= turn.desk.config.sweep.attempts:
-        _report_failure(turn, _get(turn))
+        sweep_report.failure(turn, _get(turn))
     _wait(turn, turn.backoff(sweep.attempt))
 
 
@@ -448,7 +355,7 @@ def on_open_orders(turn: Turn, event: OpenOrders) -> None:
         unread = (*sweep.unread, (event.symbol, event.conditional))
         sweep = attrs.evolve(sweep, unread=unread, retry_at_ns=max(sweep.retry_at_ns, retry_at))
     else:
-        rows = tuple(row for row in result.rows if _counts(turn, row))
+        rows = tuple(row for row in result.rows if sweep_scope.counts(turn, row))
         sweep = attrs.evolve(sweep, rows=sweep.rows + rows)
     sweep = attrs.evolve(sweep, awaiting=sweep.awaiting.delete(event.effect[1]))
     _put(turn, sweep)
@@ -459,13 +366,6 @@ def on_open_orders(turn: Turn, event: OpenOrders) -> None:
     else:
         # What is seen is acted on at once, whatever else could not be read.
         _decide(turn)
-
-
-def _counts(turn: Turn, row: OrderRow) -> bool:
-    key = order_key(turn.desk.config.session, row.client_id)
-    order = turn.order(key)
-    owner = order.spec.owner if order is not None else 0
-    return covers(turn.desk, row.symbol, owner) and (key != 0 or turn.desk.config.sweep.foreign is ForeignPolicy.CANCEL)
 
 
 def on_lease(turn: Turn, kind: LeaseKind, effect: EffectId) -> None:
@@ -498,7 +398,7 @@ def on_deadline(turn: Turn, effect: EffectId) -> None:
     """Say that it has taken too long, and go on."""
     sweep = turn.desk.sweep
     if sweep is not None and sweep.deadline == effect:
-        _report_failure(turn, sweep)
+        sweep_report.failure(turn, sweep)
 
 
 def on_settled(turn: Turn) -> None:
@@ -506,20 +406,5 @@ def on_settled(turn: Turn) -> None:
     sweep = turn.desk.sweep
     if sweep is None or sweep.phase is not SweepPhase.WAIT or sweep.rows or sweep.retry_at_ns > turn.now_ns:
         return
-    if sweep.rounds > 0 and not any(open_in_scope(turn, scope) for scope in freezing(turn.desk)):
+    if sweep.rounds > 0 and not any(open_in_scope(turn, scope) for scope in sweep_scope.freezing(turn.desk)):
         _look(turn, sweep)
-
-
-def count(turn: Turn, old: Order, new: Order, refused: bool) -> None:
-    """Keep the sweep's own figures: which of our orders ended while it ran, and how cancels of single orders fared."""
-    sweep = turn.desk.sweep
-    if sweep is None or not covers(turn.desk, new.spec.symbol, new.spec.owner):
-        return
-    ended = is_done(new) and not is_done(old)
-    if ended and new.ended is Ended.CANCELLED:
-        _put(turn, attrs.evolve(sweep, cancelled=sweep.cancelled + 1))
-        if old.requests.cancel is not None:
-            turn.metric("mm_cancel_all_per_order_success_total", 1, new.spec.symbol)
-    elif refused and old.requests.cancel is not None:
-        _put(turn, attrs.evolve(sweep, failed=sweep.failed + 1))
-        turn.metric("mm_cancel_all_per_order_failure_total", 1, new.spec.symbol)

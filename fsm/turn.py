@@ -203,7 +203,9 @@ class Turn:
         """Write a book, and with it the tally of its owner; by how much its worst case has grown."""
         old = self.books.get(key, FLAT)
         self.books = self.books.set(key, book)
-        worse, gained = worst_value(book) - worst_value(old), gain_value(book) - gain_value(old)
+        worse, gained = worst_value(book) - worst_value(old), 0
+        if (book.position, book.cash, book.mark, book.fees, book.contract) != (old.position, old.cash, old.mark, old.fees, old.contract):
+            gained = gain_value(book) - gain_value(old)
         opened = book.open_orders - old.open_orders
         if gained:
             self.moved.append(key)

@@ -184,7 +184,7 @@ COMPUTED: dict[tuple[str, str], Callable[[], list[str]]] = {
     ("freeze", "*refusal"): _refusals,
     ("freeze", "'unfreeze_' + event.kind.value"): lambda: [f"unfreeze_{kind.value}" for kind in LatchKind if kind is not LatchKind.OK],
     ("operators", "code"): lambda: ["restricted", "unrestricted"],
-    ("sweep", "'sweep_' + status.value"): lambda: [f"sweep_{status.value}" for status in SweepStatus if status is not SweepStatus.SUCCESS],
+    ("sweep_report", "'sweep_' + status.value"): lambda: [f"sweep_{s.value}" for s in SweepStatus if s is not SweepStatus.SUCCESS],
 }
 
 #: Which argument of which call is the code.

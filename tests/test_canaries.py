@@ -20,7 +20,7 @@ import attrs
 import pytest
 from attrs import frozen
 from haltcore.effects import NO_FENCE, Place
-from haltcore.fsm import exposure, freeze, order, order_evidence, order_requests, order_rules, risk, sweep, turn
+from haltcore.fsm import exposure, freeze, order, order_evidence, order_requests, order_rules, risk, sweep, sweep_scope, turn
 from haltcore.fsm.events import FetchedOrders, FetchFailed, OpenOrders, Restarted
 from haltcore.fsm.order import Ended, Order
 from haltcore.fsm.order_change import Note
@@ -138,8 +138,8 @@ def pending_replace_does_not_count(patch: pytest.MonkeyPatch) -> None:
 
 
 def flight_is_not_waited_for(patch: pytest.MonkeyPatch) -> None:
-    ours = sweep._ours
-    patch.setattr(sweep, "_ours", lambda turn: [o for o in ours(turn) if o.accepted])
+    ours = sweep_scope.ours
+    patch.setattr(sweep_scope, "ours", lambda turn: [o for o in ours(turn) if o.accepted])
 
 
 def old_answers_count(patch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 from attrs import frozen
-from haltcore.fsm import ask, checks, cool_down, freeze, operators, risk, sweep, turn
+from haltcore.fsm import ask, checks, cool_down, freeze, operators, risk, sweep_scope, turn
 from haltcore.fsm.config import CoolDown, FreezeClass
 from haltcore.fsm.exposure import FLAT, book_key
 
@@ -95,8 +95,8 @@ def strategies_see_no_fills(patch: pytest.MonkeyPatch) -> None:
 
 def strategies_are_not_swept(patch: pytest.MonkeyPatch) -> None:
     """A frozen strategy counts as proven without a look at its orders."""
-    ours = sweep._ours
-    patch.setattr(sweep, "_ours", lambda t: [] if sweep._strategies(sweep.freezing(t.desk)) else ours(t))
+    ours = sweep_scope.ours
+    patch.setattr(sweep_scope, "ours", lambda t: [] if sweep_scope.strategies(sweep_scope.freezing(t.desk)) else ours(t))
 
 
 def tally_forgets(patch: pytest.MonkeyPatch) -> None:

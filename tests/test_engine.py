@@ -566,7 +566,7 @@ async def test_8_an_odd_error_of_the_disk_refuses_what_is_held_and_freezes() -> 
     async def broken(_: bytes) -> None:
         raise RuntimeError("the pool is shut down")
 
-    rig.bot._journal._file.append = broken  # type: ignore[union-attr, method-assign]
+    rig.bot._durability.journal._file.append = broken  # type: ignore[union-attr, method-assign]
     with pytest.raises(OrderRefused) as caught:
         await buy(rig.bot)
     assert caught.value.code in ("journal_failed", "frozen_at_send")

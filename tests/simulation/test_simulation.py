@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from haltcore.adapters import engine
+from haltcore.adapters import durability, engine
 from haltcore.fsm import life, order_rules
 from haltcore.fsm.order import NO_TRADES
 
@@ -95,16 +95,7 @@ def test_canary_queued_places_leave_after_the_freeze(monkeypatch: pytest.MonkeyP
 
 def test_canary_effects_do_not_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """An order is sent before its record is durable: killed in between, it is unknown to the next life and lives on at the venue."""
-    dispatch = engine.Engine._dispatch
-
-    def hasty(self: Any, effects: Any) -> None:
-        journal, self._journal = self._journal, None
-        try:
-            dispatch(self, effects)
-        finally:
-            self._journal = journal
-
-    monkeypatch.setattr(engine.Engine, "_dispatch", hasty)
+    monkeypatch.setattr(durability.Durability, "hold", lambda self, effect: self._hands.begin(effect))
     finding = _finding()
     assert any(text in finding for text in ("placed twice", "the tag was used before", "the venue can come to"))
 

@@ -510,7 +510,7 @@ async def _until_proven(world: World) -> None:
         runner = await _ready(world)
         if runner.proven():
             return
-        if not runner.status().modes.get(""):
+        if runner.status().modes.get("") not in (Mode.FREEZING, Mode.FROZEN):
             runner._feed(_freeze_event(world))
         await asyncio.sleep(0.1)
     raise AssertionError("no proof within 300 s of good behaviour")
