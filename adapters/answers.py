@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from ..effects import Mode, SweepMethod, SweepReport, SweepStatus, Trigger, to_text
+from ..fsm.core import FreezeRecord
 from ..fsm.limits import LimitRule, Override
 from ..fsm.order import Order, OrdStatus
 
@@ -48,9 +49,11 @@ class OrderInDoubt(HaltcoreError):
 
 
 class CommandRejected(HaltcoreError):
-    """The command does not fit the state; it changed nothing. ``record`` is the log's record of it, 0 if there is none."""
+    """The command does not fit the state; it changed nothing. ``record`` is the log's record of it, 0 if there is none. ``frozen``: of an
+    unfreeze whose scope is not frozen, the scopes that are."""
 
     record: int = 0
+    frozen: tuple[str, ...] = ()
 
 
 class RunnerStopped(HaltcoreError):
@@ -134,7 +137,12 @@ class OrderHandle:
 
 @frozen
 class ScopeStatus:
-    """A scope that is not active: since when, why, and by whom."""
+    """A scope that is not active: since when, why, and by whom (empty: nobody was named).
+
+    ``triggers``: of a frozen one, all that was recorded since it was frozen, the first being its cause. ``lifts_itself``: a cool-down ends
+    the freeze, once it is proven and if its cause is gone; else it needs a person. ``lifts_in_s`` is how long that takes, None while it
+    has not begun.
+    """
 
     scope: str
     mode: Mode
@@ -142,6 +150,9 @@ class ScopeStatus:
     trigger: Trigger
     reason: str
     by: str
+    triggers: tuple[FreezeRecord, ...] = ()
+    lifts_itself: bool = False
+    lifts_in_s: float | None = None
 
 
 @frozen
@@ -167,7 +178,8 @@ class Status:
 
     ``in_flight`` counts requests to place or replace without outcome, ``unknown`` orders of unknown fate; ``record`` is the last record's
     number; ``journal_failed`` says why nothing is written any more, ``journal_pending`` whether records are on their way to the disk.
-    ``store`` is none, ok, unread or failing. ``ready``: stock is taken; until then nothing is placed.
+    ``store`` is none, ok, unread or failing. ``ready``: stock is taken; until then nothing is placed. ``overrides`` are those that hold and
+    those that wait for a second person, ``bands`` the volatility bands by symbol.
     """
 
     modes: Mapping[str, Mode]
@@ -187,6 +199,8 @@ class Status:
     store: str
     scopes: tuple[ScopeStatus, ...]
     sweep: SweepProgress | None
+    overrides: tuple[Override, ...]
+    bands: Mapping[str, str]
 
 
 @frozen

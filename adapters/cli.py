@@ -16,7 +16,7 @@ from ..fsm.record import FORMAT, RULES
 from ..fsm.replay import Entry, entries, replay
 from ..fsm.verdict import EXIT_CODES, Kind, Verdict, report
 from . import views, why
-from .cli_common import IN_WORDS, log_files, output_option, print_json, reading, verdict_json
+from .cli_common import in_words, log_files, output_option, print_json, reading, verdict_json
 from .cli_config import check_config
 from .cli_demo import demo
 from .cli_operate import VERBS
@@ -81,7 +81,7 @@ def replay_command(log: tuple[str, ...], require_seal: bool, strict: bool, until
         return verdict.exit_code
     for note in notes:
         click.echo(views.clean(note))
-    click.echo(IN_WORDS[verdict.kind])
+    click.echo(in_words(verdict))
     for line in report(verdict).splitlines():
         click.echo(views.clean(line))
     return verdict.exit_code
@@ -202,7 +202,7 @@ def why_command(log: tuple[str, ...], order: str | None, seq: int | None, effect
         for line in [*lines[:-1], *views.wrap(lines[-1])]:
             click.echo(line)
         if case.verdict.exit_code:
-            click.echo(f"But: {IN_WORDS[case.verdict.kind]} See haltcore replay.", err=True)
+            click.echo(f"But: {in_words(case.verdict)} See haltcore replay.", err=True)
     return case.verdict.exit_code
 
 

@@ -11,6 +11,7 @@ import attrs
 import click
 import msgspec
 
+from ..fsm.chain import Fault
 from ..fsm.replay import Source
 from ..fsm.verdict import Kind, Verdict
 from .disk import RealDisk
@@ -26,6 +27,8 @@ IN_WORDS = {
     Kind.UNSUPPORTED: "This version of haltcore cannot read the log.",
 }
 
+_NOT_CLOSED = "What is there are the bytes that haltcore wrote, but the log was not closed, or a segment is missing: its end may be lost."
+
 #: The option ``-o``.
 output_option = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the output."
@@ -37,10 +40,15 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value).decode())
 
 
+def in_words(verdict: Verdict) -> str:
+    """The verdict in one sentence."""
+    return _NOT_CLOSED if verdict.fault is Fault.NOT_SEALED else IN_WORDS[verdict.kind]
+
+
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """A verdict as it stands in JSON, without the core."""
     fields = {field.name: getattr(verdict, field.name) for field in attrs.fields(Verdict) if field.name != "core"}
-    return {**fields, "in_words": IN_WORDS[verdict.kind]}
+    return {**fields, "in_words": in_words(verdict)}
 
 
 def log_files(paths: tuple[str, ...], notes: list[str]) -> list[str]:

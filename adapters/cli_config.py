@@ -10,30 +10,40 @@ import msgspec
 
 from ..fsm.codec import CONFIG
 from ..fsm.config import Config, Triggers
-from ..fsm.limits import FIGURES, LimitRule
+from ..fsm.limits import FIGURES, LimitRule, rate_text
 from . import views
 from .cli_common import output_option, print_json
 from .program import UNABLE
-from .settings import Settings, SettingsRefused, read
+from .settings import Settings, SettingsRefused, load
+from .settings_guide import example
 from .settings_text import figure_lines, to_toml
-from .settings_values import amount_text, rate_text
+from .settings_values import amount_text
 
 #: Stands for the session of a file that names none.
 _NO_SESSION = "a000000"
 
 
 @click.command(name="check-config", short_help="Whether a file of settings can run; all that is wrong with it.")
-@click.argument("file", type=click.Path())
+@click.argument("file", required=False, type=click.Path())
+@click.option("--example", "wanted", is_flag=True, help="Print a file that has every section and key, with comments, to begin with.")
 @click.option("--show", is_flag=True, help="Print the effective configuration, defaults included, as TOML, and nothing else.")
 @output_option
-def check_config(file: str, show: bool, output: str) -> int:
+def check_config(file: str | None, wanted: bool, show: bool, output: str) -> int:
     """Check a file of settings: all that is wrong with it at once, each with its line and what to write instead.
 
-    If nothing is wrong, say which limits and triggers hold. The hash is of everything but the session and the instruments:
-    the same hash is the same configuration, however it is written. With -o json the effective configuration is always part of the output.
+    If nothing is wrong, say which limits and triggers hold, and note figures that can never bind. The hash is of everything but the session
+    and the instruments: the same hash is the same configuration, however it is written. With -o json the effective configuration is always
+    part of the output.
     """
+    if wanted:
+        if file is not None or show or output != "text":
+            raise click.UsageError("--example stands alone: haltcore check-config --example > bot.toml")
+        click.echo(example(), nl=False)
+        return 0
+    if file is None:
+        raise click.UsageError("give the path of a file of settings, such as bot.toml; --example prints one to begin with")
     try:
-        settings = read(file, _NO_SESSION)
+        settings = load(file, _NO_SESSION)
     except SettingsRefused as refusal:
         if output == "json":
             faults = [attrs.asdict(fault) for fault in refusal.faults]
@@ -72,7 +82,7 @@ def _as_json(file: str, settings: Settings) -> dict[str, Any]:
     limits = [{"rule": rule.label, "figure": name, "value": text.strip('"')} for rule in rules for name, text in figure_lines(rule.limits)]
     return {
         "file": file, "runs": True, "hash": config_hash(settings.config), "limits": limits, "config": config, "instruments": instruments,
-        "exit_code": 0,
+        "notes": [attrs.asdict(note) for note in settings.notes], "exit_code": 0,
     }  # fmt: skip
 
 
@@ -97,6 +107,10 @@ def _lines(file: str, settings: Settings) -> Iterator[str]:
         for symbol, instrument in settings.instruments.items():
             terms = [f"{name} {amount_text(value)}".replace('"', "") for name in _TERMS if (value := getattr(instrument, name))]
             yield f"  {symbol}: {', '.join([*terms, 'inverse' if instrument.inverse else 'linear'])}"
+    if settings.notes:
+        yield ""
+        yield "NOTES   this can run, and is probably not what you mean"
+        yield from (f"  {note.text}" for note in settings.notes)
 
 
 _TERMS = ("tick", "lot", "min_qty", "max_qty", "min_notional", "multiplier")

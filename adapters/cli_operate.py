@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from decimal import ROUND_UP, Decimal
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +16,7 @@ import msgspec
 
 from ..effects import ValueRefused
 from ..fsm.config import ConfigRefused
+from . import operator_lines as lines
 from . import views
 from .arguments import scope as to_scope
 from .cli_common import print_json
@@ -110,26 +110,28 @@ def _scope(symbol: str, strategy: str, venue: bool) -> Fields:
     return {"symbol": symbol, "strategy": strategy, "venue": venue}
 
 
-def _finish(answer: Fields, lines: Callable[[Fields], Iterator[str]]) -> int:
+def _finish(answer: Fields, told: Callable[[Fields], Iterator[str]]) -> int:
     """Show an answer; the exit code."""
     ok = bool(answer.get("ok"))
     if _given("output") == "json":
         print_json(answer)
     elif ok:
-        for line in lines(answer):
+        for line in told(answer):
             click.echo(views.clean(line))
     else:
-        click.echo(views.clean(f"error: {answer.get('code')}: {answer.get('text')}{_recorded(answer)}"), err=True)
+        click.echo(views.clean(_refusal(answer)), err=True)
     return 0 if ok else UNABLE
 
 
-def _recorded(answer: Fields) -> str:
-    return f" (record {answer['record']})" if answer.get("record") else ""
-
-
-def _said(answer: Fields) -> Iterator[str]:
-    mode = f"; the scope is {str(answer['mode']).upper()}" if answer.get("mode") else ""
-    yield f"{answer['text']}{mode}{_recorded(answer)}"
+def _refusal(answer: Fields) -> str:
+    """Why it was not done, in the words of a shell."""
+    text = str(answer.get("text"))
+    option = "--strategy" if _given("strategy") else "--symbol"
+    if answer.get("code") == "unknown_scope":
+        text = f"{_given(option[2:])!r} is not configured; leave out {option} for the account"
+    for scope in answer.get("frozen", []):
+        text += f"; {lines.name_of(scope)} is frozen: {lines.option(scope)}"
+    return f"error: {answer.get('code')}: {text}{lines.recorded(answer)}"
 
 
 # --- freeze -----------------------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def freeze(reason: tuple[str, ...], symbol: str, strategy: str, venue: bool, who
     if reason:
         fields["reason"] = " ".join(reason)
     answer = _ask("freeze", REPORT_S if wait else ANSWER_S, **fields)
-    code = _finish(answer, _said)
+    code = _finish(answer, lines.said)
     return code or (UNABLE if wait and not (answer.get("proof") or {}).get("verified") else 0)
 
 
@@ -177,23 +179,23 @@ def unfreeze(symbol: str, strategy: str, venue: bool, who: str, why: str, force:
     if not yes and sys.stdin.isatty():
         status = _ask("status")
         if not status.get("ok"):
-            return _finish(status, _said)
+            return _finish(status, lines.said)
         for line in _consequence(status["status"], to_scope(symbol, strategy, venue)):
             click.echo(views.clean(line), err=True)
         click.confirm("Lift it?", abort=True, err=True)
-    return _finish(_ask("unfreeze", **fields), _said)
+    return _finish(_ask("unfreeze", **fields), lines.said)
 
 
 def _consequence(status: Fields, scope: str) -> Iterator[str]:
     frozen = [s for s in status["scopes"] if s["scope"] == scope]
     if not frozen:
-        yield f"{_name(scope)} is not frozen."
+        yield f"{lines.name_of(scope)} is not frozen."
     for s in frozen:
-        yield _scope_line(s, status["now_ns"])
+        yield lines.scope_line(s, status["now_ns"])
     if status["sweep"] is not None:
-        yield _sweep_line(status["sweep"])
-    yield f"After this the bot may place orders again in: {_name(scope)}. Orders open or unknown now: {status['open_orders']}."
-    if others := [_name(s["scope"]) for s in status["scopes"] if s["scope"] != scope]:
+        yield lines.sweep_line(status["sweep"])
+    yield f"After this the bot may place orders again in: {lines.name_of(scope)}. Orders open or unknown now: {status['open_orders']}."
+    if others := [lines.name_of(s["scope"]) for s in status["scopes"] if s["scope"] != scope]:
         yield f"What stays as it is: {', '.join(others)}."
 
 
@@ -205,7 +207,7 @@ def _consequence(status: Fields, scope: str) -> Iterator[str]:
 @_reach
 def reduce_only(switch: str, symbol: str, strategy: str, venue: bool, who: str, why: str, **_: Any) -> int:
     """Allow only orders that reduce positions, or all again."""
-    return _finish(_ask("reduce-only", on=switch == "on", who=who, why=why, **_scope(symbol, strategy, venue)), _said)
+    return _finish(_ask("reduce-only", on=switch == "on", who=who, why=why, **_scope(symbol, strategy, venue)), lines.said)
 
 
 @click.command(short_help="The restricted list.")
@@ -216,7 +218,7 @@ def reduce_only(switch: str, symbol: str, strategy: str, venue: bool, who: str, 
 @_reach
 def restrict(symbol: str, off: bool, who: str, why: str, **_: Any) -> int:
     """Put SYMBOL on the restricted list, where only orders that reduce the position are allowed, or take it off."""
-    return _finish(_ask("restrict", symbol=symbol, on=not off, who=who, why=why), _said)
+    return _finish(_ask("restrict", symbol=symbol, on=not off, who=who, why=why), lines.said)
 
 
 @click.command(short_help="Trade again after the execution throttle.")
@@ -226,7 +228,7 @@ def restrict(symbol: str, off: bool, who: str, why: str, **_: Any) -> int:
 @_reach
 def reenable(strategy: str, who: str, why: str, **_: Any) -> int:
     """Let a strategy, or the account, trade again that the execution throttle has switched off."""
-    return _finish(_ask("reenable", strategy=strategy, who=who, why=why), _said)
+    return _finish(_ask("reenable", strategy=strategy, who=who, why=why), lines.said)
 
 
 # --- status -----------------------------------------------------------------------------------------------------------
@@ -236,51 +238,7 @@ def reenable(strategy: str, who: str, why: str, **_: Any) -> int:
 @_reach
 def status(**_: Any) -> int:
     """How a running session stands: what is frozen and why, what is open, how much of the limits is used."""
-    return _finish(_ask("status"), _status_lines)
-
-
-def _status_lines(answer: Fields) -> Iterator[str]:
-    s, v = answer["status"], answer["versions"]
-    standing = "stopping" if s["stopping"] else "ready" if s["ready"] else "starting" if s["running"] else "stopped"
-    yield f"SESSION  {s['session']}, {standing}, at record {s['record']:,} ({views.utc(s['now_ns'])} UTC)"
-    for scope in s["scopes"]:
-        yield f"STATE    {_scope_line(scope, s['now_ns'])}"
-    if not s["scopes"]:
-        yield "STATE    ACTIVE"
-    if s["sweep"] is not None:
-        yield f"PROOF    {_sweep_line(s['sweep'])}"
-    elif any(scope["mode"] == "frozen" for scope in s["scopes"]):
-        yield "PROOF    proven empty where FROZEN"
-    yield f"ORDERS   {s['open_orders']:,} open, {s['in_flight']:,} in flight, {s['unknown']:,} unknown"
-    yield f"VENUE    {'connected' if s['link_up'] else 'DOWN'}; store: {s['store']}"
-    journal = f"FAILED: {s['journal_failed']}" if s["journal_failed"] else "being written" if s["journal_pending"] else "on disk"
-    yield f"JOURNAL  {s['journal']}: {journal}" if s["journal"] else "JOURNAL  none"
-    yield from _used(answer["utilization"])
-    yield f"VERSION  haltcore {v['haltcore']}, log format {v['format']}, rules {v['rules']}"
-
-
-def _name(scope: str) -> str:
-    return scope or "the account"
-
-
-def _scope_line(s: Fields, now_ns: int) -> str:
-    since = f"{views.utc(s['since_ns'])} UTC ({max(0, now_ns - s['since_ns']) // 10**9:,} s ago)"
-    return f"{_name(s['scope'])} is {s['mode'].upper()} since {since}, {s['trigger']} by {s['by']}: {s['reason']}"
-
-
-def _sweep_line(sweep: Fields) -> str:
-    return (
-        f"under way ({sweep['phase']}): round {sweep['rounds']}, {sweep['cancelled']} cancelled, {sweep['failed']} failed, "
-        f"{sweep['left']} left; empty lists {sweep['empty_lists']} of {sweep['lists_needed']}"
-    )
-
-
-def _used(rows: list[Fields]) -> Iterator[str]:
-    """The limits, the most used first."""
-    for row in sorted(rows, key=lambda row: -Decimal(row["percent"])):
-        percent = Decimal(row["percent"])
-        used = f"{percent.quantize(Decimal('0.1'), ROUND_UP)} %" if percent < 10**6 else "far more than 100 %"
-        yield f"LIMIT    {used} of {row['figure']} ({_name(row['subject'])}): {row['value']} of {row['bound']}, by {row['source']}"
+    return _finish(_ask("status"), lines.status)
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -296,32 +254,7 @@ def limits(**_: Any) -> int:
     haltcore limits set max_order_value=500 max_open_orders=none --symbol BTCUSDT --who ann --why "thin market"
     haltcore limits override max_order_value=5000 --for 15m --who ann --why "hedge of the day"
     """
-    return 0 if click.get_current_context().invoked_subcommand is not None else _finish(_ask("limits"), _limits_lines)
-
-
-def _limits_lines(answer: Fields) -> Iterator[str]:
-    told = answer["limits"]
-    for rule in told["rules"]:
-        yield f"{rule['applies']}: {_figures_line(rule['figures'])}"
-    for o in told["overrides"]:
-        force = f"verified by {o['verified_by']}" if o["verified_by"] else "WAITS for a second person"
-        to = ", ".join(name for name in (o["symbol"], o["strategy"]) if name) or "all orders"
-        until = f"until {views.utc(o['until_ns'])} UTC"
-        yield f"override {o['id']} ({to}) {until} by {o['by']}, {force}: {_figures_line(o['limits'])}; {o['why']}"
-    if told["restricted"]:
-        yield f"restricted: {', '.join(told['restricted'])}"
-    if told["throttled"]:
-        yield f"switched off by the execution throttle: {', '.join(_name(name) for name in told['throttled'])}"
-    yield from _used(answer.get("utilization", []))
-
-
-def _figures_line(figures: Fields) -> str:
-    return ", ".join(f"{name} {str(value).lower()}" for name, value in figures.items()) or "no limit"
-
-
-def _changed(answer: Fields) -> Iterator[str]:
-    yield from _said(answer)
-    yield from _limits_lines(answer)
+    return 0 if click.get_current_context().invoked_subcommand is not None else _finish(_ask("limits"), lines.limits)
 
 
 def _figures(pairs: tuple[str, ...]) -> dict[str, str | None]:
@@ -345,7 +278,7 @@ def _figures(pairs: tuple[str, ...]) -> dict[str, str | None]:
 def set_limits(figures: tuple[str, ...], symbol: str, strategy: str, band: str, who: str, why: str, **_: Any) -> int:
     """Change figures of the account's rule, or of the one with these conditions; its other figures stay. `none` takes one away."""
     answer = _ask("limits-set", figures=_figures(figures), symbol=symbol, strategy=strategy, band=band, who=who, why=why)
-    return _finish(answer, _changed)
+    return _finish(answer, lines.changed)
 
 
 @limits.command(short_help="Let other figures hold for a while.")
@@ -357,11 +290,14 @@ def set_limits(figures: tuple[str, ...], symbol: str, strategy: str, band: str, 
 @_why
 @_reach
 def override(figures: tuple[str, ...], period: str, symbol: str, strategy: str, who: str, why: str, **_: Any) -> int:
-    """Let figures hold instead of all others for a while. It may need a second person: see verify."""
+    """Let figures hold for a while instead of those for the same symbol and strategy. Other limits stay in force.
+
+    It may need a second person: see verify.
+    """
     answer = _ask(
         "limits-override", figures=_figures(figures), for_ms=_period_ms(period), symbol=symbol, strategy=strategy, who=who, why=why
     )
-    return _finish(answer, _changed)
+    return _finish(answer, lines.changed)
 
 
 def _period_ms(period: str) -> int:
@@ -373,11 +309,11 @@ def _period_ms(period: str) -> int:
 
 @limits.command(short_help="Agree to an override, as a second person.")
 @click.argument("override_id", metavar="ID", type=click.IntRange(1))
-@_who
+@click.option("--who", required=True, help="Who agrees: another person than the one who asked for it.")
 @_reach
 def verify(override_id: int, who: str, **_: Any) -> int:
     """Agree to override ID, as another person than the one who asked for it."""
-    return _finish(_ask("limits-verify", override=override_id, who=who), _said)
+    return _finish(_ask("limits-verify", override=override_id, who=who), lines.said)
 
 
 @limits.command(short_help="End an override before its time.")
@@ -387,7 +323,7 @@ def verify(override_id: int, who: str, **_: Any) -> int:
 @_reach
 def end(override_id: int, who: str, why: str, **_: Any) -> int:
     """End override ID before its time."""
-    return _finish(_ask("limits-end", override=override_id, who=who, why=why), _said)
+    return _finish(_ask("limits-end", override=override_id, who=who, why=why), lines.said)
 
 
 VERBS = (freeze, unfreeze, status, limits, reduce_only, restrict, reenable)

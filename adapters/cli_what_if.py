@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 import click
 
-from ..effects import ValueRefused, to_text
+from ..effects import Notional, ValueRefused, notional_text, to_text
 from ..fsm.comparison import SENT, Comparison, Course, FreezeBegun, Peak, Ruling, Standing
 from ..fsm.config import Config, ConfigRefused
 from ..fsm.core import in_words
@@ -42,7 +42,7 @@ _Fields = dict[str, Any]
 
 @click.command(name="what-if", short_help="Decide a log again under other limits, side by side.")
 @click.argument("log", nargs=-1, required=True, type=click.Path())
-@click.option("--limits", "file", type=click.Path(), help="A TOML file with [limits] and [triggers]: what is to be different.")
+@click.option("--limits", "file", type=click.Path(), help="A TOML file: its [limits] and [triggers] are what is to be different.")
 @click.option("--set", "pairs", multiple=True, metavar="FIGURE=VALUE", help="One figure; may be repeated. `none` takes it away.")
 @click.option("--symbol", default="", help="Where --set applies: the rule for this symbol.")
 @click.option("--strategy", default="", help="Where --set applies: the rule for this strategy.")
@@ -52,7 +52,9 @@ def what_if(log: tuple[str, ...], file: str | None, pairs: tuple[str, ...], symb
 
     LOG is a file; the segments that follow it are read too. Or give all segments, in order. The log is verified and decided again on the
     way; if this core decides otherwise than it says, that is told instead, with the exit code of replay. Both --limits and --set change
-    the configuration that stands in the log; what neither names stays as it was.
+    the configuration that stands in the log; what neither names stays as it was. FILE may be a whole file of settings: what stands in it
+    besides [limits] and [triggers] (session, symbols, strategies and the other keys at the top, [venue], [sweep], [store], [instrument]) is
+    ignored.
 
     Try it: haltcore what-if demo.jsonl --set edge_freeze_threshold_bps=15
     """
@@ -113,6 +115,10 @@ class _Change:
     def _with_named(self, config: Config) -> Config:
         if not self._symbol and not self._strategy:
             return attrs.evolve(config, limits=figures(config.limits, self._named))
+        for option, name, known in (("symbol", self._symbol, config.symbols), ("strategy", self._strategy, config.strategies)):
+            if name and name not in known:
+                kind = "symbols" if option == "symbol" else "strategies"
+                raise ConfigRefused(f"--{option}: {name!r} is not among the {kind} of the log; it has {', '.join(known) or 'none'}")
         rules = {rule.conditions: rule for rule in config.rules}
         empty = LimitRule(NO_LIMITS, symbol=self._symbol, strategy=self._strategy)
         old = rules.get(empty.conditions, empty)
@@ -172,6 +178,9 @@ def _as_json(files: list[str], found: Comparison, change: _Change) -> _Fields:
     return {
         "files": files, "changed": told, "first": found.first, "recorded": _course(found.recorded), "other": _course(found.other),
         "rulings": rulings, "series": series, "supposed": found.supposed, "supposed_from": found.supposed_from,
+        "superseded": [
+            {"record": s.record, "utc": views.utc(s.at_ns), "rule": s.rule, "figure": s.figure, "value": s.value} for s in found.superseded
+        ],
         "meaning": list(_meaning(found)), "assumed": " ".join(_ASSUMED), "verdict": verdict_json(found.verdict), "exit_code": 0,
     }  # fmt: skip
 
@@ -198,7 +207,7 @@ def _price(value: int | None) -> str | None:
 
 def _exact(value: int) -> str | None:
     """Exactly; None for what has no bound, since nobody has told a price."""
-    return to_text(value, _DIGITS) if value < UNPRICED else None
+    return notional_text(Notional(value)) if value < UNPRICED else None
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -290,6 +299,8 @@ def _orders(rulings: tuple[Ruling, ...]) -> Iterator[str]:
 
 def _meaning(found: Comparison) -> Iterator[str]:
     """What it comes to, in sentences."""
+    for s in found.superseded:
+        yield f"From record {s.record:,} the log's change of {s.figure} ({s.rule}: {s.value}) holds instead."
     if not found.first:
         yield "Nothing differs: every order is ruled on alike, and the same freezes come at the same time."
         return

@@ -8,7 +8,10 @@ one (a wrong token, an unknown word, a wrong value) is recorded as ``OperatorRef
 the rest as one sum, so that nobody can fill the disk. Reading (status, limits) changes nothing and is not recorded.
 
 A freeze goes at once: it needs one word and no name, it does not wait for its proof unless asked to, and it is the one word that is never
-put off when there are too many. The token is compared in constant time, and stands in no record, log or answer.
+put off: not when there are too many (then one that a person has said already, and that holds, is answered as it stands, and counted with
+what was refused), and not while the runner still reads its log (it is the first thing in the new session then).
+
+The token is compared in constant time, and stands in no record, log or answer.
 """
 
 import asyncio
@@ -21,14 +24,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from ..effects import Mode, ValueRefused
+from ..effects import ValueRefused
 from ..fsm.bucket import FULL, left, take
 from ..fsm.config import ConfigRefused
 from ..fsm.limits import Rate
-from .answers import HaltcoreError
+from .answers import CommandRejected, HaltcoreError
 from .arguments import words as fitted
 from .control_socket import Listener, address
-from .control_words import WORDS, FreezeWord, Word
+from .control_words import WORDS, FreezeWord, Word, frozen_by
 
 if TYPE_CHECKING:
     from .operations import Operations
@@ -41,7 +44,7 @@ MAX_NAME: Final = 100
 #: How many refusals are recorded one by one in each period, and how long that is.
 REFUSALS: Final = 10
 PERIOD_S: Final = 60.0
-#: How many requests are answered; a freeze that changes something is answered at any rate.
+#: How many requests are answered; a freeze is answered at any rate.
 PACE: Final = Rate(50, 2_500)
 _LOG = logging.getLogger("haltcore")
 Fields = dict[str, Any]
@@ -111,13 +114,18 @@ class Control:
             kind, act = WORDS[command]
             word = self._read(line, kind)
             by = _by(word, peer)
-            self._in_time(word)
-            answer |= await act(self._runner, word, by)
+            standing = self._in_time(word, by)
+            if standing and isinstance(word, FreezeWord):
+                answer |= await frozen_by(self._runner, word, standing)
+            else:
+                answer |= await act(self._runner, word, by)
         except Refused as refused:
             return self._refuse(refused.code, str(refused), command, by)
         except ValueRefused as refused:
             return self._refuse("invalid_value", str(refused), command, by)
         except HaltcoreError as error:
+            if error.code == "starting":
+                return self._refuse(error.code, error.reason, command, by)
             answer |= {"ok": False, "code": error.code, "text": error.reason, "record": getattr(error, "record", 0)}
         except Exception:
             _LOG.exception("the control command %s failed", command)
@@ -148,13 +156,22 @@ class Control:
                 setattr(word, name, self._without_token(value))
         return word
 
-    def _in_time(self, word: Word) -> None:
-        """Too many requests take the bot's time: only a freeze that changes something is not put off."""
+    def _in_time(self, word: Word, by: str) -> int:
+        """Too many requests take the bot's time: only a freeze is not put off. One that has been said already, and holds, is not recorded
+        again but counted; the number of its record then, else 0."""
         now_ns = round(asyncio.get_running_loop().time() * 1e9)
         if left(self._pace, now_ns, PACE) > 0:
             self._pace = take(self._pace, now_ns, PACE, owed=0)
-        elif not isinstance(word, FreezeWord) or self._runner.mode(word.scope) in (Mode.FREEZING, Mode.FROZEN):
+            return 0
+        if not isinstance(word, FreezeWord):
             raise Refused("too_many", f"more than {PACE.count} requests in {PACE.per_ms} ms; wait a moment")
+        try:
+            standing = self._runner.frozen_by_word(word.scope)
+        except CommandRejected as unknown:
+            raise Refused(unknown.code, unknown.reason) from None
+        if standing:
+            self._refusals.add("frozen_already", word.command, by, f"record {standing} has frozen it; {word.reason}")
+        return standing
 
     # --- refusals ----------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ A scope is one of symbol, strategy and venue (true), or none of them for the acc
 which takes it away. Amounts come and go as texts: they are exact.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
@@ -29,21 +28,18 @@ import attrs
 import msgspec
 
 from ..effects import to_text
-from ..fsm import queries
+from ..fsm.core import in_words
 from ..fsm.exposure import UNPRICED
-from ..fsm.limits import FIGURES, NO_LIMITS, Limits, Rate, written
+from ..fsm.limits import FIGURES, NO_LIMITS, LimitRule, Limits, Override, written
 from ..fsm.record import FORMAT, RULES
-from .answers import HaltcoreError
+from .answers import CommandRejected, HaltcoreError
 from .arguments import scope as to_scope
-from .settings_values import rate_text
 
 if TYPE_CHECKING:
     from .operations import Operations
 
 #: Stands for the value of what has no price yet.
 UNKNOWN_VALUE: Final = "no price"
-#: So many books are looked through in no time.
-FEW: Final = 50
 Fields = dict[str, Any]
 
 
@@ -164,7 +160,11 @@ class ReenableWord(Word, kw_only=True):
 
 
 async def _freeze(runner: "Operations", word: FreezeWord, by: str) -> Fields:
-    record = await runner.begin_freeze(word.reason, by, **word.named)
+    return await frozen_by(runner, word, await runner.begin_freeze(word.reason, by, **word.named))
+
+
+async def frozen_by(runner: "Operations", word: FreezeWord, record: int) -> Fields:
+    """What comes of a freeze that this record holds."""
     answer = {"record": record, "mode": runner.mode(word.scope)}
     if not word.wait:
         return {**answer, "text": "frozen" if runner.proven(**word.named) else "frozen; the proof that nothing is open is under way"}
@@ -177,7 +177,13 @@ async def _freeze(runner: "Operations", word: FreezeWord, by: str) -> Fields:
 
 
 async def _unfreeze(runner: "Operations", word: UnfreezeWord, by: str) -> Fields:
-    record = await runner.unfreeze(by, word.why, force=word.force, **word.named)
+    try:
+        record = await runner.unfreeze(by, word.why, force=word.force, **word.named)
+    except CommandRejected as error:
+        if not error.frozen:
+            raise
+        text = f"{in_words(word.scope)} is {runner.mode(word.scope).value}"
+        return {"ok": False, "code": error.code, "text": text, "record": error.record, "frozen": error.frozen}
     return {"record": record, "mode": runner.mode(word.scope), "text": "lifted"}
 
 
@@ -187,7 +193,9 @@ async def _reduce_only(runner: "Operations", word: ReduceOnlyWord, by: str) -> F
 
 
 async def _status(runner: "Operations", word: StatusWord, by: str) -> Fields:  # noqa: ARG001 - every act has the same shape
-    return {"status": attrs.asdict(runner.status()), "utilization": await _used(runner), "versions": VERSIONS}
+    status = runner.status()
+    told = {**attrs.asdict(status), "overrides": [_override_told(o) for o in status.overrides]}
+    return {"status": told, "utilization": await _used(runner), "versions": VERSIONS}
 
 
 async def _limits(runner: "Operations", word: LimitsWord, by: str) -> Fields:  # noqa: ARG001 - as above
@@ -199,13 +207,20 @@ async def _set_limits(runner: "Operations", word: SetLimitsWord, by: str) -> Fie
         word.figures, by, word.why, symbol=word.symbol, strategy=word.strategy, band=word.band, from_minute=word.from_minute,
         to_minute=word.to_minute,
     )  # fmt: skip
-    return {"record": record, "text": "changed", "limits": _limits_told(runner)}
+    if record is None:
+        return {"text": "no change: the figures are these already", "limits": _limits_told(runner)}
+    label = LimitRule(NO_LIMITS, word.symbol, word.strategy, word.band, word.from_minute, word.to_minute).label
+    return {"record": record, "text": "changed" + await _beyond(runner, label, word.figures), "limits": _limits_told(runner)}
 
 
 async def _override(runner: "Operations", word: OverrideWord, by: str) -> Fields:
     record = await runner.override_limits(word.figures, word.for_ms, by, word.why, symbol=word.symbol, strategy=word.strategy)
-    pending = any(o.id == record and not o.verified_by for o in runner.limits().overrides)
-    text = f"override {record} waits for a second person to verify it" if pending else f"override {record} holds"
+    override = next((o for o in runner.limits().overrides if o.id == record), None)
+    text = f"override {record} holds"
+    if override is not None and not override.verified_by:
+        text = f"override {record} waits for a second person to verify it"
+    elif override is not None:
+        text += await _beyond(runner, override.label, word.figures)
     return {"record": record, "text": text, "limits": _limits_told(runner)}
 
 
@@ -242,6 +257,12 @@ WORDS: Final[dict[str, tuple[type[Word], Callable[["Operations", Any, str], Awai
 }
 
 
+async def _beyond(runner: "Operations", source: str, figures: Fields) -> str:
+    """What is already more than these figures allow."""
+    told = [f"{u.figure} ({in_words(u.subject)}) {u}" for u in await runner.exceeded(source, figures)]
+    return f"; already exceeded: {'; '.join(told)}" if told else ""
+
+
 def _limits_told(runner: "Operations") -> Fields:
     now = runner.limits()
     return {
@@ -250,34 +271,32 @@ def _limits_told(runner: "Operations") -> Fields:
              "to_minute": rule.to_minute, "figures": figures_told(rule.limits)}
             for rule in now.rules
         ],
-        "overrides": [{**attrs.asdict(o, filter=lambda a, _: a.name != "timer"), "limits": figures_told(o.limits)} for o in now.overrides],
+        "overrides": [_override_told(o) for o in now.overrides],
         "restricted": now.restricted,
         "throttled": now.throttled,
     }  # fmt: skip
 
 
+def _override_told(override: Override) -> Fields:
+    return {**attrs.asdict(override, filter=lambda a, _: a.name != "timer"), "limits": figures_told(override.limits)}
+
+
 async def _used(runner: "Operations") -> list[Fields]:
-    """How much of each limit is used. With many symbols that takes a while, in a thread: the state is a value, and may be read there."""
-    small = len(runner.config.symbols) * (len(runner.config.strategies) + 1) <= FEW
-    used = runner.utilization() if small else await asyncio.to_thread(queries.utilization, runner.core)
+    """How much of each limit is used."""
     return [
         {
             "subject": u.subject, "figure": u.figure, "source": u.source,
             "value": to_text(u.value, u.digits) if u.value < UNPRICED else UNKNOWN_VALUE, "bound": to_text(u.bound, u.digits),
             "percent": to_text(u.percent),
         }
-        for u in used
+        for u in await runner.utilization_aside()
     ]  # fmt: skip
 
 
 def figures_told(limits: Limits) -> dict[str, str]:
     """The figures that are set, as a person writes them."""
     values = {figure.name: getattr(limits, figure.name) for figure in FIGURES}
-    return {
-        name: rate_text(value) if isinstance(value, Rate) else written(name, value)
-        for name, value in values.items()
-        if value != getattr(NO_LIMITS, name)
-    }
+    return {name: written(name, value) for name, value in values.items() if value != getattr(NO_LIMITS, name)}
 
 
 def _version() -> str:

@@ -37,8 +37,8 @@ import attrs
 from ..effects import Effect, EffectId, Mode, ModeChanged, Part, Performer, Rejected, Risk, SetTimer, SweepReport, Trigger, route
 from ..fsm.config import Config, ConfigRefused
 from ..fsm.core import ACCOUNT, EMPTY, VENUE, Control, Core, frozen_scopes, scope_key
-from ..fsm.events import ClockReading, Event, Freeze, InstrumentDefined, Outcome, OutcomeKind, Restarted, Started, Stopping
-from ..fsm.freeze import may_send
+from ..fsm.events import ClockReading, Event, Freeze, InstrumentDefined, OperatorRefused, Outcome, OutcomeKind, Restarted, Started, Stopping
+from ..fsm.freeze import may_send, said
 from ..fsm.instrument import Instrument
 from ..fsm.invariants import broken
 from ..fsm.step import step
@@ -53,7 +53,7 @@ from .journal import Journal, JournalFailed, exists, unborn
 from .metrics import Metrics
 from .people import People
 from .ports import Clock, Store, Venue
-from .texts import writable
+from .texts import unwritable, writable
 from .waiters import Waiters
 
 Observer = Callable[[Event, Core, tuple[Effect, ...]], None]
@@ -128,6 +128,10 @@ class Engine:
         self._max_adding, self._timeout_s = max_adding, effect_timeout_s
         self._on_stop, self._stop_timeout_s = on_stop, stop_timeout_s
         self._inbox: deque[Event] = deque()
+        #: What was said while the session starts, and the record that the first freeze becomes.
+        self._early_freezes: list[Freeze] = []
+        self._early_refusals: list[OperatorRefused] = []
+        self._early_from = 0
         self._waiters = Waiters()
         self._reports: list[list[SweepReport]] = []
         self._refusals: dict[EffectId, tuple[str, str]] = {}
@@ -169,10 +173,15 @@ class Engine:
         return not desk.config.store.configured or desk.store.known or not desk.store.ok
 
     def _connect(self) -> None:
-        """Begin, or begin again; what a port reports while it connects comes after that record."""
-        at_ns = self._now_ns()
-        continued = self.core.desk is not None
-        self._inbox.append(Restarted(at_ns, self.config, self._who) if continued else Started(at_ns, self.config))
+        """Begin, or begin again; what was said meanwhile, and what a port reports while it connects, comes after that record."""
+        if self.core.desk is not None:
+            # Stamped by the clock alone, which may be behind the log: the core has to know.
+            self._inbox.append(Restarted(self.clock.now_ns(), self.config, self._who))
+        else:
+            self._inbox.append(Started(self._now_ns(), self.config))
+        self._early_from = self.core.seq + 2
+        self._inbox.extend(attrs.evolve(freeze, at_ns=self._now_ns()) for freeze in self._early_freezes)
+        self._inbox.extend(attrs.evolve(refusal, at_ns=self._now_ns()) for refusal in self._early_refusals)
         self._running = self._connected = self._busy = True
         self._venue.connect(self._reported, self._now_ns, self._may_send)
         if self._store is not None:
@@ -184,6 +193,23 @@ class Engine:
                 self._must(self._feed(InstrumentDefined(self._now_ns(), symbol, instrument)))
         if self._watch is not None:
             self._watch.look()
+
+    @property
+    def _starting(self) -> bool:
+        """The log is being verified and replayed: there is no session yet that could be told anything."""
+        return self._started and not self._connected and not self._closed
+
+    async def _early_freeze(self, event: Freeze) -> int:
+        """Freeze as soon as there is a session, before anything else; the number of the record. One is kept for each scope.
+
+        Raises RunnerStopped when the start fails.
+        """
+        scopes = [kept.scope for kept in self._early_freezes]
+        if event.scope not in scopes:
+            self._early_freezes.append(event)
+            scopes.append(event.scope)
+        await self._waiters.until(lambda: self._connected)
+        return self._early_from + scopes.index(event.scope)
 
     def _must(self, effects: tuple[Effect, ...] | None) -> None:
         """What a start cannot do without."""
@@ -307,8 +333,16 @@ class Engine:
             self._receive(event)
 
     def _receive(self, event: Event) -> None:
-        if self._running:
-            self._feed(writable(event))
+        """What the log cannot hold is refused, and freezes: a report is missing, and the adapter that made it is broken."""
+        if not self._running:
+            return
+        event = writable(event)
+        if why := unwritable(event):
+            self._bug(event, f"it was not taken: {why}", None)
+            if self._inbox and not self._busy:
+                self._work()
+            return
+        self._feed(event)
 
     def _feed(self, event: Event) -> tuple[Effect, ...] | None:
         """Step over an event and everything that it brings about at once; the effects of this event's own record.
@@ -368,14 +402,17 @@ class Engine:
                 _LOG.exception("the observer raised over record %d", self.core.seq)
 
     def _bug(self, event: Event, text: str, bug: BaseException | None) -> None:
-        """An own bug: freeze once. If even the freeze fails, whoever waits is told, and nothing more is sent."""
+        """An own bug, or an adapter's: freeze, until a person has lifted it; a freeze that would change nothing is not said again. If even
+        the freeze fails, whoever waits is told, and nothing more is sent."""
         _LOG.critical("haltcore failed over %s after record %d: %s", type(event).__name__, self.core.seq, text)
-        if isinstance(event, Freeze) and event.trigger is Trigger.INVARIANT and bug is not None:
+        if isinstance(event, Freeze) and event.trigger is Trigger.INVARIANT:
+            if bug is None:
+                return  # It froze all the same.
             self._broken = bug
             self._running = False
             self._let_go()
             self._waiters.fail(lambda: self._stopped(waited=True))
-        elif self.core.desk is not None and ACCOUNT not in frozen_scopes(self.core.desk):
+        elif self.core.desk is not None and not said(self.core.desk, ACCOUNT, Trigger.INVARIANT):
             self._inbox.append(Freeze(self._now_ns(), "", Trigger.INVARIANT, text[:500], "haltcore"))
 
     # --- carrying out -----------------------------------------------------------------------------------------------
@@ -399,21 +436,23 @@ class Engine:
     def _may_send(self, effect: Effect) -> str:
         """The last check, at the instant before bytes leave."""
         if not self._running:
-            return "stopped"
+            return "stopped_at_send"
         if effect.risk is Risk.ADDS_RISK and self._durability.failed is not None:
             return "journal_failed"
         if effect.risk is Risk.ADDS_RISK and self._stopping:
-            return may_send(self.core, effect) or "stopping"
+            return may_send(self.core, effect) or "stopping_at_send"
         return may_send(self.core, effect)
 
     def _journal_failed(self, failure: JournalFailed) -> None:
         """No record, no risk: freeze, and keep cancelling without a journal."""
         desk = self.core.desk
-        if self._running and desk is not None and ACCOUNT not in frozen_scopes(desk):
-            self._feed(Freeze(self._now_ns(), "", Trigger.JOURNAL, f"{failure.code}: {failure}"[:500], "haltcore"))
-        elif failure is not self._told:
+        free = self._running and desk is not None and ACCOUNT not in frozen_scopes(desk)
+        if failure is not self._told and not free:
+            # No alert says so: it finds the account frozen.
             _LOG.critical("the journal failed: %s", failure)
         self._told = failure
+        if self._running and desk is not None and not said(desk, ACCOUNT, Trigger.JOURNAL):
+            self._feed(Freeze(self._now_ns(), "", Trigger.JOURNAL, f"{failure.code}: {failure}"[:500], "haltcore"))
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
@@ -431,6 +470,8 @@ class Engine:
         if self._broken is not None:
             stopped = RunnerStopped("broken", f"haltcore failed and has stopped itself ({type(self._broken).__name__}: {self._broken})")
             stopped.__cause__ = self._broken
+        elif self._starting:
+            stopped = RunnerStopped("starting", "the runner reads its log; only a freeze is kept until it has. Ask again when it is up")
         elif self._started:
             stopped = RunnerStopped("stopped", "the runner has stopped; to go on, make a new one with the same journal")
         else:

@@ -27,6 +27,7 @@ from ..effects import EFFECT_CLASSES, Effect, EffectId, Part, Performer, Purpose
 from ..fsm.events import Event, OutcomeKind, TimerFired
 from ..fsm.outcomes import failed
 from .ports import Emit, MaySend, NowNs
+from .texts import unwritable, writable
 
 _LOG = logging.getLogger("haltcore")
 #: How many words to people may wait for a pager that hangs.
@@ -79,6 +80,11 @@ class Hands:
         loop = asyncio.get_running_loop()
         self._timers[effect.id] = loop.call_later(delay_s, self._fire, effect.id, effect.purpose, effect.key)
 
+    def due_in_s(self, timer: EffectId | None) -> float | None:
+        """How long until this timer reports; None if it is not set."""
+        handle = self._timers.get(timer) if timer is not None else None
+        return max(0.0, handle.when() - asyncio.get_running_loop().time()) if handle is not None else None
+
     def no_more_timers(self) -> None:
         """Cancel all, and set no more."""
         self._no_timers = True
@@ -121,9 +127,12 @@ class Hands:
         try:
             events = list(await self._routes[type(effect)].perform(effect))
         except BaseException as error:
+            # Ended from outside, by the time-out or with the runner, it has done nothing wrong.
+            level = logging.DEBUG if isinstance(error, asyncio.CancelledError) and _cancelled_from_outside() else logging.ERROR
             # The class of the error and its place only: its text may hold a signed request.
             where = traceback.extract_tb(error.__traceback__)[-1]
-            _LOG.error("%s: the performer raised %s in %s:%s", type(effect).__name__, type(error).__name__, where.filename, where.lineno)
+            told = type(effect).__name__, type(error).__name__, where.filename, where.lineno
+            _LOG.log(level, "%s: the performer raised %s in %s:%s", *told)
             self._settle(effect, [self._in_doubt(effect, "performer_raised", type(error).__name__)])
             if _ends_the_process(error):
                 raise
@@ -133,6 +142,7 @@ class Hands:
             backstop.cancel()
 
     def _overdue(self, effect: Effect, task: "asyncio.Task[Any] | None") -> None:
+        _LOG.error("%s: the performer gave no answer within %g s", type(effect).__name__, self._timeout_s)
         self._settle(effect, [self._in_doubt(effect, "timeout", f"no answer within {self._timeout_s:g} s")])
         if task is not None:
             task.cancel()
@@ -158,10 +168,11 @@ class Hands:
 
 
 def _is_outcome(answer: Event, effect: Effect) -> bool:
-    """Whether the answer is one that this effect can get: of its class, and about the same."""
+    """Whether the answer is one that this effect can get: of its class, about the same, and such that the log can hold it."""
     model = failed(effect, 0, OutcomeKind.IN_DOUBT, "")
     about = ("effect", "verb", "order", "orders", "symbol", "conditional")
-    return type(answer) is type(model) and all(getattr(answer, name, None) == getattr(model, name, None) for name in about)
+    same = type(answer) is type(model) and all(getattr(answer, name, None) == getattr(model, name, None) for name in about)
+    return same and not unwritable(writable(answer))
 
 
 def _ends_the_process(error: BaseException) -> bool:

@@ -11,9 +11,10 @@ Lease
     What a holder hears as the end of its lease is counted on its own clock from before the request left, so a slow answer never
     makes it believe in a lease that has run out.
 Latch
-    One row per frozen scope. The first setting wins: a later one changes nothing and is answered with the row that stands. Every
-    setting gets an epoch of its own, larger than all before. Clearing names the epoch that it means; a row with another one
-    stays, and the answer is STALE. Clearing what is not there is done already: OK.
+    One row per frozen scope. The words of the first setting stay, but every setting gives the row an epoch of its own, larger than all
+    before, and one by another holder or with other words makes it *joint*, for as long as it stands. Clearing names the epoch that it
+    means; a row with another one stays, and the answer is STALE. Clearing what is not there is done already: OK. So whoever
+    clears a row has seen everybody who stands behind it, and who finds its own words in a row that is not joint stands there alone.
 
 A state can be flushed, as when a server restarts without its data. Then lease and latch are gone, and a new epoch begins, so that no
 fence from before can equal one from after.
@@ -77,6 +78,7 @@ class MemoryState:
         self._settings = 0
         self._lease: Grant | None = None
         self._latch: dict[str, LatchRow] = {}
+        self._authors: dict[str, str] = {}
 
     def flush(self) -> None:
         """Lose everything, as a server that restarts without its data; a new epoch begins.
@@ -114,12 +116,16 @@ class MemoryState:
         self._lease = None
         return True
 
-    def publish(self, effect: PublishFreeze) -> None:
-        """Set the latch of one scope, unless it is set."""
-        if effect.scope in self._latch:
-            return
+    def publish(self, effect: PublishFreeze, holder: str = "") -> None:
+        """Set the latch of one scope, or, if it is set, stand behind it too."""
         self._settings += 1
-        self._latch[effect.scope] = LatchRow(effect.scope, self._settings, effect.trigger, effect.reason, effect.by)
+        row = self._latch.get(effect.scope)
+        if row is None:
+            self._latch[effect.scope] = LatchRow(effect.scope, self._settings, effect.trigger, effect.reason, effect.by)
+            self._authors[effect.scope] = holder
+            return
+        same = (row.trigger, row.reason, row.by, self._authors[effect.scope]) == (effect.trigger, effect.reason, effect.by, holder)
+        self._latch[effect.scope] = evolve(row, epoch=self._settings, joint=row.joint or not same)
 
     def clear(self, scope: str, latch_epoch: int) -> bool:
         """Lift the latch of one scope; False, and nothing changed, when its setting is another one than meant."""
@@ -195,7 +201,7 @@ class MemoryStore:
             return LeaseAnswer(sent_ns, effect.id, kind, fence, valid_ns, holder)
         done = True
         if isinstance(effect, PublishFreeze):
-            self._state.publish(effect)
+            self._state.publish(effect, self._holder)
         elif isinstance(effect, ClearFreeze):
             done = self._state.clear(effect.scope, effect.latch_epoch)
         return LatchAnswer(sent_ns, effect.id, LatchKind.OK if done else LatchKind.STALE, self._state.rows())

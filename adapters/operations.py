@@ -8,13 +8,17 @@ ValueRefused (an argument that could not become a command; nothing was recorded)
 """
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from attrs import frozen
 
 from ..effects import Denied, Effect, Mode, Rejected, SweepReport, Trigger
 from ..fsm import queries
-from ..fsm.core import Desk, Sweep, scope_text
+from ..fsm.config import STRATEGY_SCOPE, VENUE_SCOPE
+from ..fsm.core import Control as ScopeControl
+from ..fsm.core import Desk, FreezeRecord, Sweep, in_words, scope_key, scope_text
 from ..fsm.events import (
     ChangeLimits,
     EndOverride,
@@ -30,7 +34,9 @@ from ..fsm.events import (
     Unfreeze,
     VerifyOverride,
 )
+from ..fsm.freeze import said
 from ..fsm.limits import NO_LIMITS, LimitRule
+from ..fsm.triggers import CLASS_OF
 from ..fsm.turn import unknown_orders
 from .answers import ALREADY_PROVEN, CommandRejected, LimitsNow, OrderDenied, Proof, ScopeStatus, Status, SweepProgress
 from .arguments import figures as to_figures
@@ -39,6 +45,9 @@ from .arguments import scope as to_scope
 from .control import Control
 from .engine import Engine
 
+_LOG = logging.getLogger("haltcore")
+#: So many books are looked through in no time.
+FEW: Final = 50
 _FROZEN = (Mode.FREEZING, Mode.FROZEN)
 
 
@@ -97,8 +106,21 @@ class Operations(Engine):
 
     async def begin_freeze(self, reason: str, by: str, *, symbol: str = "", strategy: str = "", venue: bool = False) -> int:
         """Freeze, and do not wait for the proof; the number of the record."""
-        scope = to_scope(symbol, strategy, venue)
-        return (await self._command(Freeze(self._now_ns(), scope, Trigger.MANUAL, words(reason), words(by)))).record
+        event = Freeze(self._now_ns(), to_scope(symbol, strategy, venue), Trigger.MANUAL, words(reason), words(by))
+        if self._starting:
+            self.mode(event.scope)  # known, or refused
+            return await self._early_freeze(event)
+        return (await self._command(event)).record
+
+    def frozen_by_word(self, scope: str) -> int:
+        """The record by which a person has frozen this scope, if one has and it holds: to say it again changes nothing. Else 0.
+
+        Raises CommandRejected for a scope that is not configured.
+        """
+        if self.mode(scope) not in _FROZEN or not self._running or (desk := self.core.desk) is None:
+            return 0
+        key = scope_key(desk, scope)
+        return said(desk, key, Trigger.MANUAL) if key is not None else 0
 
     async def proof(self, symbol: str = "", *, strategy: str = "", venue: bool = False) -> Proof:
         """The running sweep's result: its proof, or how it stands at its deadline; after the deadline, its proof. At once if the scope is
@@ -125,12 +147,16 @@ class Operations(Engine):
     async def unfreeze(
         self, by: str, why: str, *, symbol: str = "", strategy: str = "", venue: bool = False, force: bool = False
     ) -> int:
-        """Lift a freeze. Raises CommandRejected, with the reason, while it must not be lifted."""
+        """Lift a freeze. Raises CommandRejected, with the reason, while it must not be lifted; of a scope that is not frozen it says which
+        ones are."""
         scope = to_scope(symbol, strategy, venue)
         event = Unfreeze(self._now_ns(), scope, text(by, "by"), text(why, "why"), flag(force, "force"))
         if self._running and self._durability.failed is not None:
             raise CommandRejected("journal_failed", f"without a journal nothing is placed; stop and start anew. {self._durability.failed}")
-        done = await self._command(event)
+        try:
+            done = await self._command(event)
+        except CommandRejected as rejected:
+            raise self._frozen_elsewhere(rejected) from None
         await self._until(lambda: self.mode(scope) not in _FROZEN or not self._unfreezing(scope))
         if self.mode(scope) in _FROZEN:
             raise CommandRejected("unfreeze_refused", "the store did not agree; the scope stays frozen")
@@ -144,8 +170,24 @@ class Operations(Engine):
         return (await self._command(SetReduceOnly(self._now_ns(), scope, flag(on, "on"), text(by, "by"), text(why, "why")))).record
 
     def mode(self, scope: str) -> Mode:
-        """The mode of one scope, given as a text (empty, ``venue``, ``strategy:NAME`` or a symbol); what lies over it is not looked at."""
+        """The mode of one scope, given as a text (empty, ``venue``, ``strategy:NAME`` or a symbol); what lies over it is not looked at.
+
+        Raises CommandRejected for a scope that is not configured.
+        """
+        config = self.config
+        if scope not in ("", VENUE_SCOPE, *config.symbols, *(STRATEGY_SCOPE + name for name in config.strategies)):
+            raise CommandRejected("unknown_scope", f"{scope!r} is not configured; a strategy is named \"{STRATEGY_SCOPE}NAME\"")
         return next((s.mode for s in self._scopes() if s.scope == scope), Mode.ACTIVE)
+
+    def _frozen_elsewhere(self, rejected: CommandRejected) -> CommandRejected:
+        """An unfreeze of what is not frozen, and what is."""
+        frozen = tuple(s.scope for s in self._scopes() if s.mode in _FROZEN)
+        if rejected.code != "not_frozen" or not frozen:
+            return rejected
+        told = ", ".join(f"{in_words(scope)} is frozen: {_argument(scope)}" for scope in frozen)
+        better = CommandRejected(rejected.code, f"{rejected.reason}; {told}")
+        better.record, better.frozen = rejected.record, frozen
+        return better
 
     def _frozen(self, scope: str) -> bool:
         return any(control.mode in _FROZEN for control in self._covering(scope))
@@ -160,10 +202,14 @@ class Operations(Engine):
     async def change_limits(
         self, figures: Mapping[str, object], by: str, why: str, *, symbol: str = "", strategy: str = "", band: str = "",
         from_minute: int = 0, to_minute: int = 0,
-    ) -> int:  # fmt: skip
-        """Change figures of the rule with these conditions (none: the account's), by name; its others stay. None takes one away.
+    ) -> int | None:  # fmt: skip
+        """Change figures of the rule with these conditions (none: the account's), by name; its others stay. None takes one away. The number
+        of the record; None if the figures are these already.
 
         ``await bot.change_limits({"max_order_value": "500", "max_open_orders": None}, "ops", "thin", symbol="BTCUSDT")``
+
+        A figure may be set below what is used already: then what adds is denied, and the program's log says by how much it is exceeded (as
+        does :meth:`exceeded`). A loss, drawdown or missing feed beyond its new figure freezes at once.
         """
         wanted = LimitRule(
             to_figures(NO_LIMITS, figures), text(symbol, "symbol"), text(strategy, "strategy"), text(band, "band"),
@@ -175,12 +221,21 @@ class Operations(Engine):
         rule = next((rule for rule in rules if rule.conditions == wanted.conditions), None)
         limits = to_figures(rule.limits if rule is not None else NO_LIMITS, figures)
         changed = LimitRule(limits, *wanted.conditions)
-        return (await self._command(ChangeLimits(self._now_ns(), changed, by, why))).record
+        try:
+            record = (await self._command(ChangeLimits(self._now_ns(), changed, by, why))).record
+        except CommandRejected as rejected:
+            if rejected.code == "no_change":
+                return None
+            raise
+        for use in await self.exceeded(changed.label, figures):
+            _LOG.warning("%s of %s is already exceeded: %s", use.figure, in_words(use.subject), use)
+        return record
 
     async def override_limits(
         self, figures: Mapping[str, object], for_ms: int, by: str, why: str, *, symbol: str = "", strategy: str = ""
     ) -> int:
-        """Let figures hold instead of all others for a while; the number by which ``verify_override`` and ``end_override`` name it.
+        """Let figures hold for a while instead of those of the rules for this symbol and strategy; other limits stay in force. The number
+        by which ``verify_override`` and ``end_override`` name it.
 
         Where the configuration demands two persons it has no force until another one has verified it.
         """
@@ -208,8 +263,12 @@ class Operations(Engine):
         return (await self._command(Reenable(self._now_ns(), text(strategy, "strategy"), text(by, "by"), text(why, "why")))).record
 
     def note_refusal(self, command: str, by: str, reason: str) -> None:
-        """Record that somebody asked for something in a way that never became a command."""
-        self._receive(OperatorRefused(self._now_ns(), command, by, reason))
+        """Record that somebody asked for something in a way that never became a command; if the runner starts, when it is up."""
+        event = OperatorRefused(self._now_ns(), command, by, reason)
+        if self._starting:
+            self._early_refusals.append(event)
+        else:
+            self._receive(event)
 
     # --- how it stands ------------------------------------------------------------------------------------------------
 
@@ -245,16 +304,25 @@ class Operations(Engine):
             store=_store(desk),
             scopes=scopes,
             sweep=self._progress(desk.sweep) if desk is not None and desk.sweep is not None else None,
+            overrides=desk.overrides if desk is not None else (),
+            bands={desk.config.symbols[sym]: band for sym, band in sorted(desk.bands.items()) if band} if desk is not None else {},
         )
 
     def _scopes(self) -> tuple[ScopeStatus, ...]:
         """Those that are not active, account first."""
         desk = self.core.desk
-        return tuple(
-            ScopeStatus(scope_text(desk, key), c.mode, c.since_ns, c.trigger, c.reason, c.by)
-            for key, c in (sorted(desk.controls.items()) if desk is not None else ())
-            if desk is not None and c.mode is not Mode.ACTIVE
-        )
+        if desk is None:
+            return ()
+        return tuple(self._scope(desk, scope_text(desk, key), c) for key, c in sorted(desk.controls.items()) if c.mode is not Mode.ACTIVE)
+
+    def _scope(self, desk: Desk, scope: str, c: ScopeControl) -> ScopeStatus:
+        triggers: tuple[FreezeRecord, ...] = ()
+        lifts_itself = False
+        if c.mode in _FROZEN:
+            triggers = tuple(record for record in desk.freezes if record.record >= c.record and record.scope == scope)
+            lifts_itself = c.transient and any(policy.kind is CLASS_OF[c.trigger] for policy in desk.config.triggers.cool_downs)
+        lifts_in_s = self._hands.due_in_s(c.cool_down) if lifts_itself and self._running else None
+        return ScopeStatus(scope, c.mode, c.since_ns, c.trigger, c.reason, c.by, triggers, lifts_itself, lifts_in_s)
 
     def _progress(self, sweep: Sweep) -> SweepProgress:
         return SweepProgress(
@@ -265,6 +333,17 @@ class Operations(Engine):
     def utilization(self) -> tuple[queries.Utilization, ...]:
         """How much of each limit is used."""
         return queries.utilization(self.core)
+
+    async def utilization_aside(self) -> tuple[queries.Utilization, ...]:
+        """The same. With many symbols that takes a while, in a thread: the state is a value, and may be read there."""
+        small = len(self.config.symbols) * (len(self.config.strategies) + 1) <= FEW
+        return self.utilization() if small else await asyncio.to_thread(queries.utilization, self.core)
+
+    async def exceeded(self, source: str, figures: Iterable[str]) -> tuple[queries.Utilization, ...]:
+        """Which of these figures of a rule or override, named as in its label, are exceeded now."""
+        names = tuple(figures)
+        used = await self.utilization_aside()
+        return tuple(use for use in used if use.source == source and use.figure in names and use.value > use.bound)
 
     # --- how it is done -----------------------------------------------------------------------------------------------
 
@@ -292,6 +371,14 @@ class Operations(Engine):
                 rejected.record = record
                 raise rejected
         return Done(record, effects)
+
+
+def _argument(scope: str) -> str:
+    """How a method takes the scope."""
+    if scope == VENUE_SCOPE:
+        return "venue=True"
+    name = scope.removeprefix(STRATEGY_SCOPE)
+    return f'{"symbol" if name == scope else "strategy"}="{name}"' if scope else "no scope"
 
 
 def _store(desk: Desk | None) -> str:

@@ -41,7 +41,8 @@ class Venue(Performer[Event], Protocol):
     Duties of an implementation:
 
     1. ``may_send(effect)`` is asked at the instant before the bytes leave, after every queue and throttle of the
-       implementation's own. A code that is not empty means: do not send, answer REFUSED with that code.
+       implementation's own. A code that is not empty means: do not send, answer REFUSED with that code. These codes stand in
+       ``fsm.freeze.HELD_BACK``; a refusal of the venue's own must not have one of them, or it is not counted as one.
     2. No retry of its own. The core decides on retries.
     3. Reports about orders go to ``emit`` when they arrive, or stand in what ``perform`` returns, before the outcome. An answer to an
        effect (an event with a field ``effect``) is only ever returned; an emitted one is dropped.

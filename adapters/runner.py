@@ -36,6 +36,10 @@ from .answers import CommandRejected, OrderDenied, OrderHandle, OrderInDoubt, Or
 from .arguments import Number, choice, flag, text
 from .operations import Operations
 
+#: The type of an order that says none, by whether it has a stop price, and a price.
+_TYPES = {
+    (False, False): OrdType.MARKET, (False, True): OrdType.LIMIT, (True, False): OrdType.STOP_MARKET, (True, True): OrdType.STOP_LIMIT,
+}  # fmt: skip
 E = TypeVar("E", Place, Replace)
 
 
@@ -69,8 +73,9 @@ class Runner(Operations):
         explain: bool = False,
         wait: bool = True,
     ) -> OrderHandle:
-        """Place an order. Numbers are exact: str, int or Decimal. ``type`` is limit when there is a price, else market. ``strategy``,
-        ``trader`` and ``client`` say on whose behalf; with ``explain`` a denial names in ``codes`` every check that failed.
+        """Place an order. Numbers are exact: str, int or Decimal. ``type`` is limit when there is a price, else market; with a stop price
+        it is stop_limit or stop_market. ``strategy``, ``trader`` and ``client`` say on whose behalf; with ``explain`` a denial names in
+        ``codes`` every check that failed.
 
         With ``wait`` the call returns once the order is live or done. Raises OrderDenied (the gate, ``executed`` False), OrderRefused (the
         venue, ``executed`` False), OrderInDoubt (``executed`` None: it may be live, and is being asked for), ValueRefused (an argument).
@@ -179,7 +184,7 @@ class Runner(Operations):
         self, symbol: object, side: object, qty: Number, price: Number | None, kind: object, stop_price: Number | None, tif: object,
         post_only: object, reduce_only: object, strategy: object, trader: object, client: object, explain: object,
     ) -> SubmitOrder:  # fmt: skip
-        ordered = choice(OrdType, kind, "type") if kind is not None else OrdType.LIMIT if price is not None else OrdType.MARKET
+        ordered = choice(OrdType, kind, "type") if kind is not None else _TYPES[stop_price is not None, price is not None]
         return SubmitOrder(
             self._now_ns(), text(symbol, "symbol"), choice(Side, side, "side"), to_qty(qty),
             to_price(price) if price is not None else None, ordered,

@@ -1,58 +1,25 @@
-"""Configuration from a TOML file: what may stand in it, and what it means.
+"""Configuration from a TOML file: reading it, and telling what is wrong with it.
 
-    session = "mm00001"              # optional; without it every new session draws its own
-    symbols = ["BTCUSDT", "ETHUSDT"]
-    strategies = ["mm"]
-    restricted = []
-    two_persons = true
-    attribution = false
-    day_roll = "00:00"               # when the trading day begins, UTC
-    evidence_ms = 1000
-    venue_lost_ms = 5000
-    seed = 0
+Which sections and keys there are, and what each means, stands in ``settings_rows.py`` and ``settings_guide.py``, for people in
+``spec/settings.md``; ``haltcore check-config --example`` prints a file that has them all. The order of the rules is that of the file.
+Whatever is left out has its default, which for a limit is no limit.
 
-    [limits]                         # the account's; names, meanings and units are those of ``fsm/limits.py``
-    max_inventory_usd = 10000
-    max_order_qty = "1.5"
-    message_rate = "100/1s"
-    [limits.symbol.BTCUSDT]          # for one symbol ...
-    [limits.strategy.mm]             # ... one strategy ...
-    [limits.band.high]               # ... while the market is in one volatility band
-    [limits.strategy.mm.symbol.BTCUSDT.band.high]    # and any of them together, in this order
-    [[limits.window]]                # at a time of day, UTC; over midnight if it must
-    from = "22:00"
-    to = "06:00"
-    symbol = "BTCUSDT"               # optional, as are strategy and band
-
-    [triggers]
-    reject_storm = "10/60s"
-    clock_jump_ms = 500
-    breaker_open = true
-    [triggers.cool_down.network]     # or edge
-    wait_ms = 5000
-    cap_ms = 60000
-
-    [venue]                          # these three as ``VenueTraits``, ``SweepPolicy``, ``StorePolicy`` in ``fsm/config.py``
-    [sweep]
-    [store]
-
-    [instrument.BTCUSDT]             # as ``Instrument`` in ``fsm/instrument.py``; goes into the log as events
-    tick = "0.1"
-
-The order of the rules is that of the file. Whatever is left out has its default, which for a limit is no limit. A *file of limits*, for
-:func:`with_limits_of`, has [limits] and [triggers] only, and changes a configuration that is there:
+:func:`with_limits_of` changes a configuration that is there, by the [limits] and [triggers] of a file:
 
 * A figure or trigger that stands in the file replaces that of the configuration, where the same conditions stand (the account's, or those
   of the same symbol, strategy, band and window).
 * ``"none"`` takes a figure or trigger away; ``false`` switches a flag off.
 * Whatever does not stand in the file is unchanged. A rule is taken away by taking away all its figures; a cool-down can be changed and
   added, not taken away.
+* All else that may stand in a file of settings (session, symbols, strategies and the other keys at its top, [venue], [sweep], [store],
+  [instrument]) is ignored: it is that of the configuration.
 
 What a value may be is decided here only as far as it is a matter of TOML. All else is decided by ``fsm/config.py``, whose words on it are
 brought back to the line they are about.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from os import PathLike
@@ -60,7 +27,7 @@ from pathlib import Path as File
 from typing import Any, Final, TypeAlias
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 
 from ..fsm.config import TRANSIENT, Config, ConfigRefused, CoolDown, FreezeClass, StorePolicy, SweepPolicy, Triggers, VenueTraits
 from ..fsm.instrument import Instrument, instrument_faults
@@ -68,10 +35,10 @@ from ..fsm.limit_faults import says_nothing
 from ..fsm.limits import MINUTES_A_DAY, NO_LIMITS, LimitRule, Limits
 from .runner import new_session
 from .settings_file import MAX_BYTES, Document, Fault, SettingsRefused, Table
+from .settings_notes import idle_figures
 from .settings_rows import (
     CONDITIONS,
     COOL_DOWN,
-    ELSEWHERE,
     FIGURE_KEYS,
     HOMES,
     INSTRUMENT,
@@ -84,10 +51,10 @@ from .settings_rows import (
     VENUE,
     WINDOW,
 )
-from .settings_values import quoted
+from .settings_values import quoted, spelled
 from .toml_lines import Path
 
-__all__ = ["Fault", "Settings", "SettingsRefused", "load", "load_instruments", "parse", "read", "with_limits_of"]
+__all__ = ["Fault", "Settings", "SettingsRefused", "load", "parse", "with_limits_of"]
 
 # --- reading a file -------------------------------------------------------------------------------------------------
 
@@ -102,46 +69,36 @@ _NO_NAMES: Final = ("",)
 
 @frozen
 class Settings:
-    """What a file says. ``session_named``: it names the session; otherwise the configuration's was given or drawn."""
+    """What a file says: ``Runner(settings.config, instruments=settings.instruments, ...)``.
+
+    ``session_named``: the file names the session; otherwise the configuration's was given or drawn. ``notes`` are no faults: what is
+    allowed, and probably not meant.
+    """
 
     config: Config
     instruments: Mapping[str, Instrument]
     session_named: bool
+    notes: tuple[Fault, ...] = field(default=(), eq=False)
 
 
-def load(path: str | PathLike[str], session: str = "") -> Config:
-    """The configuration in a file. ``session`` holds if the file names none; by default one is drawn.
+def load(path: str | PathLike[str], session: str = "") -> Settings:
+    """Everything in a file. ``session`` holds if the file names none; by default one is drawn.
 
     Raises :class:`SettingsRefused` with all that is wrong; also where the file is missing or cannot be read.
     """
-    return read(path, session).config
-
-
-def parse(text: str, name: str = "settings", session: str = "") -> Config:
-    """The same for a text; ``name`` is what faults call it."""
-    return _settings(text, name, session).config
-
-
-def load_instruments(path: str | PathLike[str]) -> dict[str, Instrument]:
-    """The instruments in a file of settings, which is judged as a whole; in the order of the file. To be told by ``InstrumentDefined``."""
-    return dict(read(path).instruments)
-
-
-def read(path: str | PathLike[str], session: str = "") -> Settings:
-    """Everything in a file."""
-    return _settings(_text(path), str(path), session)
+    return parse(_text(path), str(path), session)
 
 
 def with_limits_of(config: Config, path: str | PathLike[str]) -> Config:
-    """The configuration with the changes that a file of limits makes to it."""
-    doc = Document(_text(path), str(path), ELSEWHERE)
-    doc.read(doc.root, (), ("limits", "triggers"))
+    """The configuration with the changes that [limits] and [triggers] of a file make to it; all else in the file is ignored."""
+    doc = Document(_text(path), str(path), HOMES)
+    doc.read(doc.root, [attrs.evolve(key, read=_unread) for key in TOP], SECTIONS)
     rules: dict[_Conditions, tuple[LimitRule, _Written | None]] = {
         rule.conditions: (rule, None) for rule in (LimitRule(config.limits), *config.rules)
     }
     for change in _rules(doc):
         old, again = rules.get(change.rule.conditions, (change.rule, None))
-        if again:
+        if again and not (again.vague or change.vague):
             doc.fault(change.path, f"there is another section for {old.label}; give one all its figures")
         if not change.figures and change.rule.conditions != _ALWAYS and not doc.faulty(change.path):
             doc.fault(change.path, "there is no figure in it; give one, or leave the section out")
@@ -157,6 +114,11 @@ def with_limits_of(config: Config, path: str | PathLike[str]) -> Config:
     doc.refuse()
     assert changed is not None  # a configuration that is refused has faults
     return changed
+
+
+def _unread(value: object) -> object:
+    """Takes whatever it is."""
+    return value
 
 
 def _text(path: str | PathLike[str]) -> str:
@@ -175,7 +137,8 @@ def _text(path: str | PathLike[str]) -> str:
         raise SettingsRefused([Fault(str(path), line, "", problem, "a text that is saved as UTF-8")]) from None
 
 
-def _settings(text: str, name: str, session: str) -> Settings:
+def parse(text: str, name: str = "settings", session: str = "") -> Settings:
+    """The same as :func:`load` for a text; ``name`` is what faults call it."""
     doc = Document(text, name, HOMES)
     values = doc.read(doc.root, TOP, SECTIONS)
     doc.missing(doc.root, TOP, "symbols")
@@ -189,13 +152,13 @@ def _settings(text: str, name: str, session: str) -> Settings:
     values["sweep"] = SweepPolicy(**doc.read(doc.table(doc.root, "sweep"), SWEEP))
     values["store"] = _store(doc)
     instruments = _instruments(doc)
-    for name in ("symbols", "strategies"):
-        if doc.faulty((name,)):
-            values[name] = _NO_NAMES
+    twice = _named_once(doc, values)
     config = _judged(doc, values, [account, *rules])
+    for path, problem in twice:
+        doc.fault(path, problem)
     doc.refuse()
     assert config is not None  # a configuration that is refused has faults
-    return Settings(config, instruments, named)
+    return Settings(config, instruments, named, tuple(_notes(doc, [account, *rules])))
 
 
 def _store(doc: Document) -> StorePolicy:
@@ -212,34 +175,44 @@ def _store(doc: Document) -> StorePolicy:
 
 @frozen
 class _Written:
-    """A rule, the figures that stand in the file, and where. ``said`` are the keys that name its conditions."""
+    """A rule, the figures that stand in the file, and where. ``said`` are the keys that name its conditions. ``vague``: it is for a window,
+    and when that is was said wrongly; then the minutes in the rule are any."""
 
     rule: LimitRule
     figures: Mapping[str, Any]
     path: Path
     said: Mapping[str, Path]
+    vague: bool = False
 
 
 def _rules(doc: Document) -> list[_Written]:
     """All rules: the account's, then the others in the order of the file."""
     limits = doc.table(doc.root, "limits")
-    account, *others = _rules_under(doc, limits, {}, {}, CONDITIONS)
-    others += [_window(doc, table) for table in doc.array(limits, "window")]
+    account, *others = _rules_under(doc, limits, {}, {})
     return [account, *sorted(others, key=lambda found: doc.layout.line(found.path))]
 
 
-def _rules_under(
-    doc: Document, table: Table, names: Mapping[str, str], said: Mapping[str, Path], kinds_left: Sequence[str]
-) -> Iterator[_Written]:
-    figures = doc.read(table, FIGURE_KEYS, kinds_left if names else (*kinds_left, "window"))
+def _rules_under(doc: Document, table: Table, names: Mapping[str, str], said: Mapping[str, Path]) -> Iterator[_Written]:
+    """The rule of a section, and those of the sections in it. Conditions in the wrong order are a fault, and understood."""
+    left = [kind for kind in CONDITIONS if kind not in names]
+    figures = doc.read(table, FIGURE_KEYS, (*left, "window"))
     # [limits.strategy.mm.symbol.BTCUSDT] also makes a [limits.strategy.mm]; that alone is no rule.
-    if figures or not names or not any(kind in table.values for kind in kinds_left):
+    if figures or not names or not any(kind in table.values for kind in (*left, "window")):
         conditions: dict[str, Any] = dict(names)
+        order: Path = tuple(part for kind in CONDITIONS if kind in names for part in (kind, names[kind]))
+        if (path := ("limits", *order)) != table.path:
+            doc.fault(table.path, "conditions stand in the order " + ", ".join(CONDITIONS), f"[{spelled(path)}]")
         yield _Written(LimitRule(Limits(**figures), **conditions), figures, table.path, said)
-    for number, kind in enumerate(kinds_left, 1):
+    if names and "window" in table.values:
+        own = ", ".join(f"{kind} = {quoted(name)}" for kind, name in names.items())
+        problem = "a window stands in [limits] alone, and says in itself what it is for"
+        doc.fault((*table.path, "window"), problem, f"[[limits.window]] with {own}")
+    elif "window" in table.values:
+        yield from (_window(doc, inner) for inner in doc.array(table, "window"))
+    for kind in left:
         for name, inner in doc.tables(table, kind):
             if name:
-                yield from _rules_under(doc, inner, {**names, kind: name}, {**said, kind: inner.path}, kinds_left[number:])
+                yield from _rules_under(doc, inner, {**names, kind: name}, {**said, kind: inner.path})
             else:
                 doc.fault(inner.path, "an empty name", f"the name of a {kind}")
 
@@ -248,13 +221,15 @@ def _window(doc: Document, table: Table) -> _Written:
     values = doc.read(table, (*WINDOW, *FIGURE_KEYS))
     doc.missing(table, WINDOW, "from", "to")
     figures = {key.name: values[key.name] for key in FIGURE_KEYS if key.name in values}
+    vague = "from" not in values or "to" not in values
     begin, end = values.get("from", 0), values.get("to", 1)
     if begin == end:
-        doc.fault((*table.path, "to"), "the window ends when it begins", "another time; all day needs no window", 'to = "06:00"')
-        end = (begin + 1) % MINUTES_A_DAY
+        if not vague:
+            doc.fault((*table.path, "to"), "the window ends when it begins", "another time; all day needs no window", 'to = "06:00"')
+        vague, end = True, (begin + 1) % MINUTES_A_DAY
     names = {name: values[name] for name in CONDITIONS if name in values}
     said = {name: (*table.path, name) for name in names} | {"from_minute": (*table.path, "from"), "to_minute": (*table.path, "to")}
-    return _Written(LimitRule(Limits(**figures), **names, from_minute=begin, to_minute=end), figures, table.path, said)
+    return _Written(LimitRule(Limits(**figures), **names, from_minute=begin, to_minute=end), figures, table.path, said, vague)
 
 
 # --- triggers and instruments ---------------------------------------------------------------------------------------
@@ -274,7 +249,7 @@ def _triggers(doc: Document, old: Triggers) -> Triggers:
         changes = doc.read(inner, COOL_DOWN)
         if kind in cools:
             cools[kind] = attrs.evolve(cools[kind], **changes)
-        elif not doc.missing(inner, COOL_DOWN, "wait_ms", "cap_ms"):
+        elif inner.values is around.values[name] and not doc.missing(inner, COOL_DOWN, "wait_ms", "cap_ms"):
             cools[kind] = CoolDown(**{"kind": kind, "wait_ms": 1, "cap_ms": 1, **changes})
     return attrs.evolve(old, **values, cool_downs=tuple(cools.values()))
 
@@ -300,6 +275,8 @@ def _instruments(doc: Document) -> dict[str, Instrument]:
 _PROBLEM: Final = re.compile(r"(?:(?:limits|rules\[(\d+)\])(?:\.(\w+))?|triggers\.cool_downs\[(\d+)\]\.(\w+)|([a-z_.]+)): (.*)", re.DOTALL)
 #: Problems whose remedy is not said by the key's row.
 _OWN_REMEDY: Final = re.compile("has no meaning|there is no figure|.* is (?:not )?below |.* named twice|.* is for .* too;|.*not among")
+
+_CLASH: Final = re.compile(r"rules\[(\d+)\](?= is for )")
 
 
 def _judged(doc: Document, values: Mapping[str, Any], written: Sequence[_Written | None]) -> Config | None:
@@ -328,6 +305,13 @@ def _tell(doc: Document, problem: str, values: Mapping[str, Any], written: Seque
         path = _place(rule, figure or "") if rule else ("limits",)
     if doc.faulty(path) and figure not in CONDITIONS:
         return
+    if rule and (clash := _CLASH.match(text)):
+        other = written[int(clash[1]) + 1]
+        if other and other.vague:
+            return
+        text = f"{spelled(other.path) if other else 'another rule'}{text[clash.end() :]}"
+    elif rule and rule.vague:
+        text = text.replace(rule.rule.label, _timeless(rule.rule))
     rows = ROWS[str(path[0])] if len(path) > 1 else TOP
     row = next((key for key in rows if key.name == path[-1]), None)
     if rule and figure in ("symbol", "strategy"):
@@ -337,6 +321,12 @@ def _tell(doc: Document, problem: str, values: Mapping[str, Any], written: Seque
         doc.fault(path, text)
     else:
         doc.fault(path, text.partition("; ")[0], row.expected, f"{row.name} = {row.example}")
+
+
+def _timeless(rule: LimitRule) -> str:
+    """The label of a rule for a window whose time is not known."""
+    rest = attrs.evolve(rule, from_minute=0, to_minute=0)
+    return f"{rest.label}, window" if any(rest.conditions) else "a window"
 
 
 def _place(rule: _Written, field: str) -> Path:
@@ -350,3 +340,23 @@ def _not_among(name: str, kind: str, names: Sequence[str]) -> tuple[str, str]:
     problem = f"{quoted(name)} is not among the {kind}" + (f"; did you mean {quoted(close[0])}?" if close else "")
     some = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     return problem, f"one of {some}" if names else f"it in {kind} at the top of the file"
+
+
+def _named_once(doc: Document, values: dict[str, Any]) -> list[tuple[Path, str]]:
+    """Put the lists of names into a state that the rest can be measured by; the names that stand twice in them."""
+    twice: list[tuple[Path, str]] = []
+    for name in ("symbols", "strategies"):
+        if doc.faulty((name,)):
+            values[name] = _NO_NAMES
+        elif name in values:
+            # A name that stands twice is known all the same; without it, rules could not be judged.
+            twice += [((name,), f"{text!r} is named twice; name it once") for text, times in Counter(values[name]).items() if times > 1]
+            values[name] = tuple(dict.fromkeys(values[name]))
+    return twice
+
+
+def _notes(doc: Document, written: Sequence[_Written]) -> Iterator[Fault]:
+    """What is worth a word, by line."""
+    told = [(_place(written[number], figure), text) for number, figure, text in idle_figures([found.rule for found in written])]
+    for path, text in sorted(told, key=lambda note: doc.layout.line(note[0])):
+        yield Fault(doc.name, doc.layout.line(path), spelled(path), text)

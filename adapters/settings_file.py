@@ -70,12 +70,14 @@ class SettingsRefused(ConfigRefused):
 
 @frozen
 class Key:
-    """One row. ``read`` makes of a TOML value what it means, or raises ``Wrong``; ``example`` is what stands to the right of the ``=``."""
+    """One row. ``read`` makes of a TOML value what it means, or raises ``Wrong``; ``example`` is what stands to the right of the ``=``.
+    ``meaning`` is what the key does, for the guide."""
 
     name: str
     read: Callable[[Any], Any]
     expected: str
     example: str
+    meaning: str = ""
 
 
 @frozen
@@ -186,20 +188,24 @@ class Document:
     def table(self, around: Table, name: str) -> Table:
         """A section. An empty one if it is not there."""
         path = (*around.path, name)
-        return self._table(path, around.values.get(name, {}), "a section", f"[{spelled(path)}]") or Table(path, {})
+        value = around.values.get(name, {})
+        if isinstance(value, dict):
+            return Table(path, value)
+        self.fault(path, f"{shown(value)} where a section belongs", "a section", f"[{spelled(path)}]")
+        return Table(path, {})
 
     def tables(self, around: Table, name: str) -> Iterator[tuple[str, Table]]:
         """The sections in a section that has nothing else, such as [limits.symbol.BTCUSDT] in [limits.symbol]."""
-        names = self.table(around, name)
-        for part, value in names.values.items():
-            if table := self._table((*names.path, part), value, f"a section for each {name}", f"[{spelled(names.path)}.NAME]"):
-                yield part, table
-
-    def _table(self, path: Path, value: Any, expected: str, example: str) -> Table | None:
-        if isinstance(value, dict):
-            return Table(path, value)
-        self.fault(path, f"{shown(value)} where a section belongs", expected, example)
-        return None
+        path = (*around.path, name)
+        value = around.values.get(name, {})
+        parts = value if isinstance(value, dict) else {}
+        odd = [((*path, part), inner) for part, inner in parts.items() if not isinstance(inner, dict)]
+        # One is told for all: who forgot the name forgot it for everything that stands there.
+        for place, wrong in odd[:1] if parts is value else [(path, value)]:
+            self.fault(place, f"{shown(wrong)} where a section belongs", f"a section for each {name}", f"[{spelled(path)}.NAME]")
+        for part, inner in parts.items():
+            if isinstance(inner, dict):
+                yield part, Table((*path, part), inner)
 
     def array(self, around: Table, name: str) -> list[Table]:
         """The sections that are written [[in double brackets]]."""

@@ -11,8 +11,8 @@ import attrs
 
 from ..fsm.config import Config, Triggers
 from ..fsm.instrument import Instrument
-from ..fsm.limits import FIGURES, NO_LIMITS, LimitRule, Limits, Rate
-from .settings_values import amount_text, clock_text, name_text, quoted, rate_text
+from ..fsm.limits import FIGURES, NO_LIMITS, LimitRule, Limits, Rate, rate_text
+from .settings_values import amount_text, clock_text, name_text, quoted
 
 _NOTHING: Mapping[str, Instrument] = {}
 

@@ -23,7 +23,7 @@ from attrs import frozen
 
 from ..effects import ValueRefused, to_text
 from ..effects.values import SCALE, to_scaled
-from ..fsm.limits import Rate
+from ..fsm.limits import TIME_UNITS, Rate
 from .toml_lines import Path
 
 T = TypeVar("T")
@@ -34,7 +34,6 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 _DECIMAL: Final = re.compile(r"[+-]?[0-9_]+(?:\.[0-9_]+)?(?:[eE][+-]?[0-9_]+)?\Z")
 _CLOCK: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])\Z")
 _RATE: Final = re.compile(r"([0-9]{1,18})/(?:([0-9]{1,18})(ms|s|m|h)|([0-9]{1,6}):([0-5][0-9]):([0-5][0-9]))\Z")
-_UNITS: Final = (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 
 
 class Wrong(ValueError):
@@ -141,7 +140,7 @@ def rate(value: Any) -> Rate:
         raise Wrong(f"{shown(value)} is no rate")
     count, number, unit, hours, minutes, seconds = found.groups()
     if unit:
-        return Rate(int(count), int(number) * dict(_UNITS)[unit])
+        return Rate(int(count), int(number) * dict(TIME_UNITS)[unit])
     return Rate(int(count), (int(hours) * 3_600 + int(minutes) * 60 + int(seconds)) * 1_000)
 
 
@@ -177,12 +176,6 @@ def amount_text(number: int) -> str:
     """An exact number: in quotes unless it is whole."""
     decimal = to_text(number)
     return decimal if number % SCALE == 0 and abs(number) <= _LARGEST_WHOLE * SCALE else quoted(decimal)
-
-
-def rate_text(value: Rate) -> str:
-    """A rate in the largest unit that it is whole in, without quotes: ``100/1s``."""
-    unit, ms = next((unit, ms) for unit, ms in _UNITS if value.per_ms % ms == 0)
-    return f"{value.count}/{value.per_ms // ms}{unit}"
 
 
 def clock_text(minute: int) -> str:

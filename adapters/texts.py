@@ -1,13 +1,15 @@
-"""Text from outside: a venue may send what UTF-8, and so the log, cannot hold (half of a surrogate pair, from sloppy JSON).
+"""What comes from outside has to fit into the log: it is looked at before the core sees it, for about two microseconds.
 
-Such text must cost its odd letters only, never the journal; so reports are cleaned before the core sees them. Almost all are
-clean, and finding that out costs about a microsecond.
+A venue may send text that UTF-8 cannot hold (half of a surrogate pair, from sloppy JSON). That costs its odd letters only. An adapter may
+also give numbers beyond any market, or what is no event at all: there is nothing in its place, so it is refused.
 """
 
 from functools import cache
 from typing import Any, TypeVar
 
 import attrs
+
+from ..fsm.codec import EVENTS, CodecError
 
 T = TypeVar("T")
 
@@ -21,6 +23,15 @@ def writable(value: T) -> T:
     """The value, an event or a part of one, with only texts that can be written. Itself when they are so already."""
     cleaned = _cleaned(value)
     return value if cleaned is None else cleaned
+
+
+def unwritable(event: Any) -> str:
+    """Why the log cannot hold this event; empty if it can."""
+    try:
+        EVENTS.check(EVENTS.encode(event))
+    except CodecError as error:
+        return str(error)
+    return ""
 
 
 def _cleaned(value: Any) -> Any:

@@ -24,6 +24,8 @@ from ..fsm.replay import Entry
 from .metrics import TABLE as METRICS
 
 WIDTH: Final = 100
+#: Who did it, when nobody said.
+NOBODY: Final = "nobody named"
 _MARGIN: Final = 26
 _QUIET: Final = ("at_ns", "id", "class", "epoch", "fence", "effect")
 Fields = dict[str, Any]
@@ -106,11 +108,11 @@ def _feed(f: Fields) -> str:
 
 def _said(f: Fields) -> str:
     """Who gave an operator's command, and why."""
-    return f"by {f['by'] or 'nobody'}: {f['why']}"
+    return f"by {f['by'] or NOBODY}: {f['why']}"
 
 
 def _latched(row: Fields) -> str:
-    return f"{_scope(row)} ({row['trigger']} by {row['by'] or 'haltcore'}: {row['reason']})"
+    return f"{_scope(row)} ({row['trigger']} by {row['by'] or NOBODY}: {row['reason']})"
 
 
 def _freeze(f: Fields) -> str:
@@ -209,7 +211,7 @@ def _report(f: Fields) -> str:
 
 
 def _mode(f: Fields) -> str:
-    return f"{_scope(f)} is {f['mode']} ({f['trigger']} by {f['by'] or 'haltcore'}: {f['reason']})"
+    return f"{_scope(f)} is {f['mode']} ({f['trigger']} by {f['by'] or NOBODY}: {f['reason']})"
 
 
 _TEMPLATES: Final[dict[str, Callable[[Fields], str]]] = {
@@ -221,12 +223,12 @@ _TEMPLATES: Final[dict[str, Callable[[Fields], str]]] = {
     "SetReduceOnly": lambda f: f"{_scope(f)} {'on' if f['on'] else 'off'} {_said(f)}",
     "ChangeLimits": lambda f: f"{_rule(f['rule'])} {_said(f)}",
     "OverrideLimits": lambda f: f"{_rule(f)} for {f['for_ms']} ms {_said(f)}",
-    "VerifyOverride": lambda f: f"override {f['override']} by {f['by'] or 'nobody'}",
+    "VerifyOverride": lambda f: f"override {f['override']} by {f['by'] or NOBODY}",
     "EndOverride": lambda f: f"override {f['override']} {_said(f)}",
     "Restrict": lambda f: f"{f['symbol']} {'on' if f['on'] else 'off'} the restricted list {_said(f)}",
     "Reenable": lambda f: f"{'strategy ' + f['strategy'] if f['strategy'] else 'account'} {_said(f)}",
-    "OperatorRefused": lambda f: f"{f['command']} of {f['by'] or 'nobody'}: {f['reason']}",
-    "Stopping": lambda f: f"{'freeze first' if f['freeze'] else 'orders stay'}, by {f['by'] or 'nobody'}",
+    "OperatorRefused": lambda f: f"{f['command']} of {f['by'] or NOBODY}: {f['reason']}",
+    "Stopping": lambda f: f"{'freeze first' if f['freeze'] else 'orders stay'}, by {f['by'] or NOBODY}",
     "InstrumentDefined": _instrument,
     "VolatilityBand": lambda f: f"{_feed(f)} {f['band'] or 'in none'}",
     "Heartbeat": lambda f: f["symbol"] or "account",

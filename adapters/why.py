@@ -46,6 +46,7 @@ from ..fsm.events import (
     SubmitOrder,
 )
 from ..fsm.exposure import UNPRICED
+from ..fsm.freeze import HELD_BACK
 from ..fsm.measures import Figure
 from ..fsm.order import Ended, Order, is_done
 from ..fsm.order_change import Times
@@ -55,7 +56,7 @@ from ..fsm.risk import CHECKS
 from ..fsm.step import step
 from ..fsm.triggers import TRIGGERS
 from ..fsm.verdict import Verdict
-from .views import Names, clean, effect_lines, event_line, names_order, standing, utc
+from .views import NOBODY, Names, clean, effect_lines, event_line, names_order, standing, utc
 
 _DEMANDS = {check.code: check.demands for check in CHECKS}
 TRIGGER_ROWS = {row.trigger: row for row in TRIGGERS}
@@ -177,14 +178,12 @@ def _refusal(end: Moment) -> str:
     if isinstance(event, OrderRejected):
         return f"the venue refused it ({event.reason})"
     if isinstance(event, Outcome):
-        what = "it was stopped before it left" if event.code in _STOPPED else "the request was certainly not applied"
+        what = "it was stopped before it left" if event.code in HELD_BACK else "the request was certainly not applied"
         return f"{what} ({event.code})"
     if isinstance(event, OrderQueried) and isinstance(event.result, NotFound):
         return "the venue does not know it, and by then the request could no longer arrive"
     return "the venue says that it was refused"
 
-
-_STOPPED = ("frozen_at_send", "stale_epoch", "stopped", "stopping", "superseded", "journal_failed")
 
 
 def _cause(case: Case, key: int, name: str) -> str:
@@ -375,7 +374,7 @@ def _mode_sentence(effect: ModeChanged) -> str:
     if effect.mode is Mode.FROZEN:
         return f"{scope} is frozen and proven empty: the venue's lists were empty and every order had ended by evidence."
     if effect.mode is Mode.FREEZING:
-        return f"{scope} was frozen ({effect.trigger.value} by {effect.by or 'haltcore'}): {effect.reason}."
+        return f"{scope} was frozen ({effect.trigger.value} by {effect.by or NOBODY}): {effect.reason}."
     return f"{scope} is {effect.mode.value} ({effect.by}): {effect.reason}."
 
 

@@ -2,7 +2,7 @@
 
 from .ids import EffectId, client_order_id, is_session_tag, order_key
 from .performer import EFFECT_CLASSES, EffectUnserved, Performer, route
-from .values import Bps, Notional, Price, Qty, Usd, ValueRefused, as_notional, bps, from_text, price, qty, to_text, usd
+from .values import Bps, Notional, Price, Qty, Usd, ValueRefused, as_notional, bps, from_text, notional_text, price, qty, to_text, usd
 from .vocabulary import (
     NO_FENCE,
     AcquireLease,
@@ -94,6 +94,7 @@ __all__ = [
     "client_order_id",
     "from_text",
     "is_session_tag",
+    "notional_text",
     "order_key",
     "price",
     "qty",

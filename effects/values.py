@@ -124,6 +124,11 @@ def to_text(scaled: int, digits: int = DIGITS) -> str:
     return f"{sign}{whole}.{part:0{digits}d}".rstrip("0") if part else f"{sign}{whole}"
 
 
+def notional_text(value: Notional) -> str:
+    """The shortest decimal text of a Notional, whose scale is 10^-24. :func:`to_text` alone would show it 10^12 times too large."""
+    return to_text(value, 2 * DIGITS)
+
+
 @lru_cache(maxsize=1 << 16)
 def from_text(text: str, digits: int = DIGITS) -> int:
     """The scaled int of a text that :func:`to_text` wrote. Any other spelling of the number is refused.

@@ -320,7 +320,9 @@ class ReleaseLease:
 
 @frozen
 class PublishFreeze:
-    """Set the account's freeze latch for one scope. Setting it twice is one setting."""
+    """Set the account's freeze latch for one scope. On a latch that is set the first words stay, but the row gets a new epoch, and is joint
+    from then on unless the same process says the same again.
+    """
 
     risk: ClassVar[Risk] = Risk.REDUCES_RISK
     part: ClassVar[Part] = Part.STORE

@@ -1,6 +1,6 @@
 """The pure core: values in, values out. ``step(core, event) -> (core, effects)`` is all of it."""
 
-from ..effects import OrdType, Side, TimeInForce, Trigger, bps, price, qty, usd
+from ..effects import OrdType, Side, TimeInForce, Trigger, bps, notional_text, price, qty, to_text, usd
 from .commands import explain
 from .config import Config, ConfigRefused, CoolDown, ForeignPolicy, FreezeClass, StorePolicy, SweepPolicy, Triggers, VenueTraits
 from .core import EMPTY, Core
@@ -59,12 +59,14 @@ __all__ = [
     "failed",
     "freeze_history",
     "may_send",
+    "notional_text",
     "owes_outcome",
     "positions",
     "price",
     "qty",
     "start",
     "step",
+    "to_text",
     "usd",
     "utilization",
     "what_if",

@@ -17,6 +17,7 @@ from .core import Desk, effective_mode
 from .events import ReplaceOrder, SubmitOrder
 from .exposure import FLAT, Book, book_key, order_value, reserve_price, with_contract, with_mark
 from .instrument import FREE, Instrument
+from .limit_faults import MAX_AMOUNT
 from .limits import LimitRule, Override, Source, in_force, overriding, sources
 from .order import Order, Replacement, with_requests
 from .turn import Turn
@@ -70,8 +71,9 @@ class Ask:
 def ask_to_submit(view: Turn, event: SubmitOrder, key: int, sends: int = 1) -> Ask:
     """The gate's question about a submit."""
     desk = view.desk
-    sym = desk.index.get(event.symbol, -1)
-    owner = desk.owners.get(event.strategy, 0)
+    # Text of another type is denied by the gate's first row; here it must only not be looked up.
+    sym = desk.index.get(event.symbol, -1) if isinstance(event.symbol, str) else -1
+    owner = desk.owners.get(event.strategy, 0) if isinstance(event.strategy, str) else 0
     book = view.books.get(sym, FLAT)
     value = order_value(book.contract.inverse, event.qty, reserve_for(event, book)) if exact(event) else Notional(0)
     return _ask(view, desk, key, event, None, sym, owner, book, event.qty, value, sends)
@@ -87,7 +89,7 @@ def ask_to_replace(view: Turn, order: Order, event: ReplaceOrder) -> Ask:
     )  # fmt: skip
     add_qty, add_value = Qty(0), Notional(0)
     if exact(wanted):
-        after = pending(order, Replacement(None, event.qty, event.price))
+        after = pending(order, Replacement(None, event.qty, event.price, replace_reserve(wanted, book)))
         add_qty = Qty(after.leaves_qty - order.leaves_qty)
         was = order_value(s.inverse, order.leaves_qty, reserve_price(order))
         add_value = Notional(order_value(s.inverse, after.leaves_qty, reserve_price(after)) - was)
@@ -114,16 +116,27 @@ def pending(order: Order, replacement: Replacement) -> Order:
 
 
 def exact(wanted: SubmitOrder) -> bool:
-    """Whether its numbers are ints. A caller without a type checker may have passed anything."""
+    """Whether its numbers are ints that a log can hold. A caller without a type checker may have passed anything."""
     p, s = wanted.price, wanted.stop_price
-    return type(wanted.qty) is int and (p is None or type(p) is int) and (s is None or type(s) is int)
+    return _exact(wanted.qty) and (p is None or _exact(p)) and (s is None or _exact(s))
+
+
+def _exact(number: object) -> bool:
+    return type(number) is int and -MAX_AMOUNT <= number <= MAX_AMOUNT
 
 
 def reserve_for(wanted: SubmitOrder, book: Book) -> Price:
-    """The price at which an order counts as exposure: its limit; without one, the worse of mark and stop price. 0 if unknown."""
+    """The price at which an order counts as exposure: its limit, for a sell at least the mark; without a limit, the worse of mark and stop
+    price. 0 if unknown."""
     if wanted.type in LIMITED:
-        return wanted.price if wanted.price is not None else Price(0)
+        limit = wanted.price if wanted.price is not None else Price(0)
+        return max(limit, book.mark) if wanted.side is _SELL else limit
     return max(book.mark, wanted.stop_price) if wanted.stop_price is not None else book.mark
+
+
+def replace_reserve(wanted: SubmitOrder, book: Book) -> Price | None:
+    """The price at which a replace counts; None for one that names no price, which counts as the order does."""
+    return reserve_for(wanted, book) if wanted.price is not None else None
 
 
 # --- whom a limit looks at ------------------------------------------------------------------------------------------

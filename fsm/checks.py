@@ -5,14 +5,17 @@ Each function gives the reason for denying, or "". The table that orders them, a
 """
 
 import hashlib
+from typing import Final
 
-from ..effects import Mode, OrdType, Side, to_text
+from ..effects import Mode, OrdType, Side, TimeInForce, to_text
 from ..effects.ids import MAX_KEY
+from ..effects.values import MAX_WHOLE
 from .ask import LIMITED, STOPPED, Ask, exact, reduces, reserve_for, sources_of
 from .core import ACCOUNT, VENUE, Desk, in_words, resting_key, scope_text, scopes_over
 from .events import SubmitOrder
 from .exposure import in_money, order_value
 from .levels import EMPTY_LEVELS
+from .limit_faults import shown
 from .measures import anchor
 from .order import Order
 from .turn import NS_PER_MS
@@ -24,6 +27,13 @@ _NOTIONAL_DIGITS = 24
 _ONLY_REDUCE = "only orders that reduce the position are allowed, counting those that work already"
 
 
+#: What the fields that are no numbers have to be.
+_TYPES: Final[tuple[tuple[str, type], ...]] = (
+    ("symbol", str), ("side", Side), ("type", OrdType), ("tif", TimeInForce), ("post_only", bool), ("reduce_only", bool),
+    ("strategy", str), ("trader", str), ("client", str), ("explain", bool),
+)  # fmt: skip
+
+
 # --- form -----------------------------------------------------------------------------------------------------------
 
 
@@ -31,11 +41,12 @@ def types(a: Ask) -> str:
     """Types are the type checker's business, but a plain word for a side, or a float, would be counted wrongly without a sound."""
     wanted = a.wanted
     if not exact(wanted):
-        return "quantity and prices are exact ints; make them with qty() and price()"
-    if type(wanted.side) is Side and type(wanted.type) is OrdType:
-        return ""
-    words = [repr(word) for word, kind in ((wanted.side, Side), (wanted.type, OrdType)) if type(word) is not kind]
-    return f"{' and '.join(words)}: side and type are members of Side and OrdType"
+        return f"quantity and prices are exact ints of at most {MAX_WHOLE}; make them with qty() and price()"
+    for name, kind in _TYPES:
+        value: object = getattr(wanted, name)
+        if type(value) is not kind and not (kind is str and isinstance(value, str)):
+            return f"{name} is {shown(value)}, which is a {type(value).__name__}; give a {kind.__name__}"
+    return ""
 
 
 def symbol(a: Ask) -> str:
@@ -160,7 +171,7 @@ def _why(a: Ask) -> str:
     for scope in scopes_over(a.sym, a.owner):
         control = a.desk.controls.get(scope)
         if control is not None and control.mode in (_FREEZING, _FROZEN):
-            return f"{control.trigger.value} by {control.by or 'haltcore'}: {control.reason}"
+            return f"{control.trigger.value} by {control.by or 'nobody named'}: {control.reason}"
     return ""
 
 
@@ -222,9 +233,11 @@ def feed_fresh(a: Ask) -> str:
     for source in sources_of(a, "feed_lost_ms"):
         limit, scope = source.limits.feed_lost_ms, a.desk.index[source.symbol] + 1 if source.symbol else ACCOUNT
         feed = a.view.flow.feeds.get(scope)
-        if limit is None or (feed is not None and a.view.now_ns - feed.last_ns < limit * NS_PER_MS) or reduces(a, 0):
+        heard = feed is not None and feed.heard
+        if limit is None or (feed is not None and heard and a.view.now_ns - feed.last_ns < limit * NS_PER_MS) or reduces(a, 0):
             continue
-        return f"no market data of {in_words(source.symbol)} for {limit} ms: {_ONLY_REDUCE}"
+        since = f"for {limit} ms" if heard else "was heard yet"
+        return f"no market data of {in_words(source.symbol)} {since}: {_ONLY_REDUCE}"
     return ""
 
 
@@ -242,11 +255,13 @@ def not_duplicate(a: Ask) -> str:
     window = duplicate_window(a)
     if not window:
         return ""
-    key = a.view.flow.intents.get(fingerprint(a.wanted))
-    twin = a.view.order(key) if key is not None else None
-    if twin is None or a.view.now_ns - twin.spec.submitted_ns >= window * NS_PER_MS or not _same_intent(a.wanted, twin):
-        return ""
-    return f"the same order as {twin.spec.client_id}, sent less than {window} ms before"
+    mark, flow, since = fingerprint(a.wanted), a.view.flow, a.view.now_ns - window * NS_PER_MS
+    for intents in (flow.intents, flow.intents_before):
+        key = intents.get(mark)
+        twin = a.view.order(key) if key is not None else None
+        if twin is not None and twin.spec.submitted_ns > since and _same_intent(a.wanted, twin):
+            return f"the same order as {twin.spec.client_id}, sent less than {window} ms before"
+    return ""
 
 
 def duplicate_window(a: Ask) -> int:

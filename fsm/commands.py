@@ -10,7 +10,7 @@ from immutables import Map
 
 from ..effects import Denied, Place, Replace, client_order_id
 from . import watch
-from .ask import Ask, ask_to_replace, ask_to_submit, pending, reserve_for
+from .ask import Ask, ask_to_replace, ask_to_submit, pending, replace_reserve, reserve_for
 from .checks import duplicate_window, fingerprint, self_match_prevented
 from .core import Core
 from .doubt import send_cancel
@@ -57,32 +57,26 @@ def submit(turn: Turn, event: SubmitOrder) -> None:
 
 def _deny(turn: Turn, ask: Ask, denial: Finding, order: int) -> None:
     codes = tuple(finding.code for finding in all_findings(ask) if finding.reason) if ask.wanted.explain else ()
-    turn.emit(Denied, denial.code, denial.reason, ask.wanted.symbol, order, codes)
+    symbol = ask.wanted.symbol if isinstance(ask.wanted.symbol, str) else ""
+    turn.emit(Denied, denial.code, denial.reason, symbol, order, codes)
     turn.metric("mm_orders_denied_total", 1, denial.code)
 
 
 def _remember(turn: Turn, ask: Ask) -> None:
     """Keep the intent, so that it is known when it comes again.
 
-    Once per window the intents older than a window are dropped: what is kept is bounded by what is submitted within two windows, and each
-    intent is looked at twice at most.
+    Intents lie in two maps, of this window and of the one before; when a window is over, the elder map is dropped as a whole. So what is
+    kept is bounded by what is submitted within two windows, and no step pays for many.
     """
     window, flow = duplicate_window(ask), turn.flow
     if not window:
-        if flow.intents:
-            turn.flow = attrs.evolve(flow, intents=Map())
+        if flow.intents or flow.intents_before:
+            turn.flow = attrs.evolve(flow, intents=Map(), intents_before=Map())
         return
-    now, span = turn.now_ns, window * NS_PER_MS
-    intents, since = flow.intents, flow.intents_ns
-    if now - since >= span:
-        with intents.mutate() as fresh:
-            for mark, key in intents.items():
-                order = turn.order(key)
-                if order is None or now - order.spec.submitted_ns >= span:
-                    del fresh[mark]
-            intents = fresh.finish()
-        since = now
-    turn.flow = attrs.evolve(flow, intents=intents.set(fingerprint(ask.wanted), ask.key), intents_ns=since)
+    intents, before, since = flow.intents, flow.intents_before, flow.intents_ns
+    if turn.now_ns - since >= window * NS_PER_MS:
+        intents, before, since = Map(), intents, turn.now_ns
+    turn.flow = attrs.evolve(flow, intents=intents.set(fingerprint(ask.wanted), ask.key), intents_before=before, intents_ns=since)
 
 
 def cancel(turn: Turn, event: CancelOrder) -> None:
@@ -117,7 +111,7 @@ def replace(turn: Turn, event: ReplaceOrder) -> None:
     effect = turn.emit(
         Replace, order.key, s.client_id, order.venue_id, s.symbol, event.qty, event.price, turn.desk.epoch, turn.fence()
     )
-    turn.put_order(order, pending(order, Replacement(effect, event.qty, event.price)))
+    turn.put_order(order, pending(order, Replacement(effect, event.qty, event.price, replace_reserve(ask.wanted, ask.book))))
 
 
 def explain(core: Core, event: SubmitOrder | ReplaceOrder) -> list[Finding]:

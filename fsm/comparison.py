@@ -5,8 +5,8 @@ every record. A *decision* is what reaches the venue, a denial, or a change of m
 the same when they are alike: of one class, about the same order or book, with the same figures; ids, epochs and fences do not matter.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -34,8 +34,10 @@ from ..effects import (
     Trigger,
     client_order_id,
 )
+from .config import Config
 from .core import Core
 from .events import Event, ReplaceOrder, SubmitOrder
+from .limits import FIGURES, NO_LIMITS, LimitRule, written
 from .verdict import Verdict
 
 #: How many points a series has at most, its last one aside.
@@ -109,7 +111,7 @@ class FreezeBegun:
 
 @frozen
 class Standing:
-    """How a run stands: worst-case exposure and result of the account, and how many orders have not ended."""
+    """How a run stands: worst-case exposure and result of the account (Notional, at scale 10^-24), and how many orders have not ended."""
 
     exposure: Notional
     gain: Notional
@@ -128,7 +130,7 @@ class Point:
 
 @frozen
 class Peak:
-    """An extreme value, and the record after which it stood first."""
+    """An extreme value, at the scale of what it is the extreme of, and the record after which it stood first."""
 
     value: int
     record: int
@@ -148,13 +150,25 @@ class Course:
 
 
 @frozen
+class Superseded:
+    """A figure that was supposed to be otherwise, until a change in the log put its own in place: from ``record`` on this ``value``
+    holds, in words, in the rule that is named so."""
+
+    record: int
+    at_ns: int
+    rule: str
+    figure: str
+    value: str
+
+
+@frozen
 class Comparison:
     """Two runs over one log.
 
     ``verdict`` is that of the recorded run's replay; only if its exit code is 0 the rest says anything. ``first`` is the record of the
     first decision that differs, 0 for none. ``supposed`` counts the orders about whose fate the log can say nothing (see the
-    assumptions in ``counterfactual.py``), ``supposed_from`` is the record of the first of them, or 0. ``core`` is the state in which the
-    other run ends.
+    assumptions in ``counterfactual.py``), ``supposed_from`` is the record of the first of them, or 0. ``superseded`` are the figures
+    that the other run has lost to changes of limits in the log. ``core`` is the state in which the other run ends.
     """
 
     verdict: Verdict
@@ -166,6 +180,7 @@ class Comparison:
     first_ns: int
     supposed: int
     supposed_from: int
+    superseded: tuple[Superseded, ...]
     core: Core = field(repr=False)
 
 
@@ -275,3 +290,54 @@ def rulings_differ(record: int, event: Event, recorded: str, other: str, cores: 
     return Ruling(
         record, event.at_ns, order.key, s.client_id, s.symbol, s.side, event.qty, event.price, s.stop_price, True, recorded, other
     )
+
+
+# --- what the log has changed itself ------------------------------------------------------------------------------------
+
+#: A figure of a rule, by the rule's conditions and its own name.
+Key: TypeAlias = tuple[tuple[str, str, str, int, int], str]
+
+
+class Hypothesis:
+    """The figures by which the other run's limits differ, and which of them the log's own changes have replaced since.
+
+    Of an operator's change only the figures count that it changed in the log (``hearing.py``).
+    """
+
+    def __init__(self) -> None:
+        self._config: Config | None = None
+        self._rules: tuple[LimitRule, ...] = ()
+        self._standing: dict[Key, object] = {}
+        self._lost: dict[Key, Superseded] = {}
+
+    def see(self, record: int, recorded: Core, other: Core) -> None:
+        """The two states after a record."""
+        one, two = recorded.desk, other.desk
+        if one is None or two is None or (two.config is self._config and two.rules is self._rules):
+            return
+        if two.config is not self._config:
+            was, supposed = (_figures((LimitRule(desk.config.limits), *desk.config.rules)) for desk in (one, two))
+            keys = dict.fromkeys((*was, *supposed))
+            self._standing = {key: supposed.get(key) for key in keys if was.get(key) != supposed.get(key)}
+        self._config, self._rules = two.config, two.rules
+        now = _figures(two.rules)
+        for key, value in list(self._standing.items()):
+            if now.get(key) != value:
+                del self._standing[key]
+                conditions, name = key
+                label = LimitRule(NO_LIMITS, *conditions).label
+                self._lost.setdefault(key, Superseded(record, other.now_ns, label, name, written(name, now.get(key))))
+
+    def superseded(self) -> tuple[Superseded, ...]:
+        """What has been replaced so far, in the order in which it was."""
+        return tuple(self._lost.values())
+
+
+def _figures(rules: Iterable[LimitRule]) -> dict[Key, object]:
+    """Every figure that is set."""
+    return {
+        (rule.conditions, figure.name): getattr(rule.limits, figure.name)
+        for rule in rules
+        for figure in FIGURES
+        if getattr(rule.limits, figure.name) != getattr(NO_LIMITS, figure.name)
+    }

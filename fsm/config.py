@@ -156,9 +156,11 @@ class Config:
     away before the order is asked for. ``venue_lost_ms``: how long the venue link may be down before the venue freezes.
 
     ``limits`` are the account's, ``rules`` those of symbols, strategies, windows and bands. When ``strategies`` are named, each order
-    names one of them, and each has books of its own; without, orders may name any and nothing is kept per strategy. ``restricted`` symbols
-    begin on the restricted list. ``two_persons``: an override needs a second one. ``attribution``: every order names strategy,
-    trader and client. ``day_roll_minute``: when the trading day begins, in minutes after midnight UTC.
+    names one of them, and each has books of its own; without, orders may name any and nothing is kept per strategy. A
+    restart may add symbols and strategies at the end, a strategy only while no open order names it. ``restricted`` symbols
+    begin on the restricted list. ``two_persons``: an override needs a second one, and a change of limits may only tighten.
+    ``attribution``: every order names strategy, trader and client.
+    ``day_roll_minute``: when the trading day begins, in minutes after midnight UTC.
     """
 
     session: str

@@ -4,14 +4,15 @@ Only where it is configured, per class of reasons, and only for classes that may
 
 * It begins when the scope is *proven* empty, and lasts ``wait_ms``, doubled with every freeze of the class in the scope, up to ``cap_ms``.
 * Everything that froze the scope has to be of the one class, and seen by the core itself. A trigger of another class, a word of a
-  person or a part of the bot, a peer's freeze: each makes it a person's turn, for good. So does a freeze that found the scope in
-  reduce-only, which a person had set and an automatic lift would undo.
+  person or a part of the bot, a peer's freeze, a peer that stands behind ours in the store: each makes it a person's turn, for good. So
+  does a freeze that found the scope in reduce-only: there a person is at work already.
 * When the time is over, what would keep a person from unfreezing keeps the core too, and so does a cause that is still there, as far as
-  the core can see: a feed that is away, a breaker that is open. Then the same wait begins again.
+  the core can see: a feed that is away, a breaker that is open, an edge whose last reading is still too low. Then the same wait begins
+  again.
 * After ``repeats`` freezes of the class, each within ``memory_ms`` of the end of the one before, it is a person's turn, and an alert
   says so.
 
-Of the edge the core remembers nothing; the next reading below the threshold freezes again, and doubles the wait.
+So somebody has to go on telling the edge while the scope is frozen; a reading that is never renewed keeps it frozen.
 """
 
 import attrs
@@ -19,7 +20,7 @@ import attrs
 from ..effects import Mode, Purpose, Severity
 from .config import CoolDown, FreezeClass
 from .core import ACCOUNT, Control, Repeats, in_words, scope_symbol, scope_text
-from .thresholds import feed_is_stale
+from .thresholds import edge_is_low, feed_is_stale
 from .triggers import CLASS_OF
 from .turn import NS_PER_MS, Turn
 
@@ -83,8 +84,8 @@ def hindered(turn: Turn, scope: int) -> bool:
         return True
     if desk.stopping or not desk.link.up or (desk.config.store.configured and not desk.store.ok):
         return True
-    if CLASS_OF[control.trigger] is not FreezeClass.NETWORK:
-        return False
+    if CLASS_OF[control.trigger] is FreezeClass.EDGE:
+        return edge_is_low(desk, turn.flow, turn.now_ns, scope)
     return feed_is_stale(desk, turn.flow, turn.now_ns, scope) or (scope == ACCOUNT and len(desk.breakers) > 0)
 
 

@@ -45,7 +45,8 @@ class Control:
     """The mode of one scope and why. ``epoch`` is that of the freeze; ``verified`` says that a sweep proved the scope empty.
 
     ``transient``: everything that froze it so far is of one class that may pass without a person; ``cool_down`` is the timer after which it
-    does. ``record`` is the number of the record that froze it.
+    does. ``record`` is the number of the record that froze it. ``reduce_only``: the freeze found the scope in reduce-only, and gives
+    it back.
     A scope that was frozen once keeps its control, so that the epoch of its last change is known.
     """
 
@@ -61,6 +62,7 @@ class Control:
     cool_down: EffectId | None = None
     transient: bool = False
     record: int = 0
+    reduce_only: bool = False
 
 
 @frozen
@@ -221,10 +223,12 @@ class Desk:
 
 @frozen
 class Feed:
-    """Market data of one scope: when it last came, and the timer that looks after it."""
+    """Market data of one scope: when it last came, and the timer that looks after it. Until it is ``heard`` for the first time,
+    ``last_ns`` is since when it is waited for."""
 
     last_ns: int
     timer: EffectId | None
+    heard: bool = False
 
 
 @frozen
@@ -238,17 +242,19 @@ class Day:
 @frozen
 class Flow:
     """What is measured over time. ``messages``, ``rejects`` and, by owner, ``executions`` are buckets (``bucket.py``). ``intents``: the
-    last order of each fingerprint, by which a duplicate is found; ``intents_ns`` is when the old ones were dropped last. ``feeds`` and
-    ``days`` by scope; ``day_ends_ns`` is when the day rolls."""
+    last order of each fingerprint since ``intents_ns``, by which a duplicate is found; ``intents_before`` those of the window before that.
+    ``feeds``, last ``edges`` and ``days`` by scope; ``day_ends_ns`` is when the day rolls."""
 
     messages: Bucket = FULL
     rejects: Bucket = FULL
     executions: Map[int, Bucket] = Map()
     intents: Map[int, int] = Map()
     feeds: Map[int, Feed] = Map()
+    edges: Map[int, Bps] = Map()
     days: Map[int, Day] = Map()
     day_ends_ns: int = 0
     intents_ns: int = 0
+    intents_before: Map[int, int] = Map()
 
 
 @frozen

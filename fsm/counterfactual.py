@@ -6,8 +6,9 @@ put in place of the recorded ones; so under an unchanged configuration both runs
 cannot know what the world would have done. What is assumed then:
 
 1. *Same inputs.* Time, market data, health and every command, of bot and operators alike, come as recorded: nobody reacts to what the
-   other run does. An unfreeze of a freeze that never came is refused; a change of limits or an override is applied on top of the changed
-   ones.
+   other run does. An unfreeze of a freeze that never came is refused. A change of limits changes the figures that it changed in the
+   log, and puts them in place of what was supposed there (``Comparison.superseded`` says which and when); an override does so while it
+   lasts.
 2. *Like request, like answer.* A request or question that both runs make in the same record is answered by the log. The recorded run's
    own are none of the other's. What the venue says of an order that both have sent counts for both, whoever had asked; of an order that
    the other run has never sent it counts for nothing.
@@ -26,7 +27,7 @@ records of the log gets record numbers far above the log's, so that no id is giv
 from collections.abc import Iterable
 
 from ..effects import Effect
-from .comparison import Comparison, CourseTaken, Ruling, Series, decisions, ruling, rulings_differ
+from .comparison import Comparison, CourseTaken, Hypothesis, Ruling, Series, decisions, ruling, rulings_differ
 from .core import Core
 from .events import Event
 from .hearing import Change
@@ -49,7 +50,7 @@ def counterfactual(sources: Iterable[Source], change: Change) -> Comparison:
     supposed = pair.other.supposed
     return Comparison(
         verdict, pair.recorded.course(), pair.course.course(), tuple(pair.rulings), pair.series.points(), pair.first, pair.first_ns,
-        len(supposed), min(supposed.values(), default=0), pair.other.core,
+        len(supposed), min(supposed.values(), default=0), pair.hypothesis.superseded(), pair.other.core,
     )  # fmt: skip
 
 
@@ -59,6 +60,7 @@ class _Pair:
     def __init__(self, change: Change) -> None:
         self.other = OtherRun(change)
         self.recorded, self.course, self.series = CourseTaken(), CourseTaken(), Series()
+        self.hypothesis = Hypothesis()
         self.rulings: list[Ruling] = []
         self.first = self.first_ns = 0
         self.failure: Exception | None = None
@@ -79,6 +81,7 @@ class _Pair:
         for core, decided in steps.all:
             self.course.see(record, core, decided)
         self.series.see(record, after.now_ns, after, self.other.core)
+        self.hypothesis.see(record, after, self.other.core)
         if not self.first and decisions(effects) != [decision for _, decided in steps.all for decision in decisions(decided)]:
             self.first, self.first_ns = record, after.now_ns
         found = rulings_differ(record, event, ruling(event, effects), ruling(event, steps.own), (after, self.other.core))

@@ -177,7 +177,8 @@ class Stopping:
 class ChangeLimits:
     """Put these figures in place of those of the rule with the same conditions; without any figure, take the rule away.
 
-    The conditions are those of :class:`~haltcore.fsm.limits.LimitRule`; none of them is the account's own rule.
+    The conditions are those of :class:`~haltcore.fsm.limits.LimitRule`; none of them is the account's own rule. Where the configuration
+    demands a second person, it may only tighten: what allows more is refused as ``two_persons``, and is a matter for an override.
     """
 
     at_ns: int
@@ -188,9 +189,10 @@ class ChangeLimits:
 
 @frozen
 class OverrideLimits:
-    """Let figures hold instead of all others for ``for_ms``, for orders of this symbol and strategy (empty: any).
+    """Let figures hold for ``for_ms`` instead of those of the rules for this symbol and strategy (both empty: the account's).
 
-    Where the configuration demands a second person, it has no force until ``VerifyOverride`` of another one.
+    Rules of other subjects stay in force: see :mod:`~haltcore.fsm.limits`. Where the configuration demands a second person, it has no
+    force until ``VerifyOverride`` of another one.
     """
 
     at_ns: int
@@ -590,13 +592,19 @@ class LatchKind(StrEnum):
 
 @frozen
 class LatchRow:
-    """One frozen scope in the store. ``epoch`` grows with every setting."""
+    """One frozen scope in the store.
+
+    Every setting gives the row a new ``epoch``, also one that finds it set; what was meant to clear the row as it was before is then STALE.
+    Trigger, reason and by are those of the first setting. ``joint``: another process, or other words, have set it since, so that
+    nobody may take it for its own freeze alone.
+    """
 
     scope: str
     epoch: int
     trigger: Trigger
     reason: str
     by: str
+    joint: bool = False
 
 
 @frozen

@@ -13,8 +13,11 @@ The worst case of a symbol is the larger of two paths: all buys fill and no sell
     short = -position x mark + open sells
     worst =  max(long, short)
 
-Open orders of a side count at their own prices or at the mark, whichever is more: a sell may trade above its limit, and what was
-bought below the mark is worth the mark.
+Open orders of a side count at their own prices or at the mark, whichever sum is more: a sell may trade above its limit, and what was
+bought below the mark is worth the mark. A sell below the mark counts at the mark of the moment it was sent (``Order.reserve``): beside
+sells that rest above the mark, it would else count as less than what it becomes when it trades. So at an unmoved mark no fill makes the
+worst case larger (but for the premium of a buy above the mark, which is gone once it trades); when the mark moves, quantities stay
+covered exactly, and only the value of such a sell is as old as that.
 
 Their sum is never negative, so neither is ``worst``. A position without a mark counts as ``UNPRICED``, above every limit.
 ``position`` is what our trades say, begun with what the venue said at the start; ``cash`` is what they cost (sales minus purchases). The
@@ -247,9 +250,9 @@ def _paid(inverse: bool, filled: int, cost: int) -> Price:
 def reserve_price(order: Order) -> Price:
     """The price at which the open part counts: the worse of the present one and that of a pending replace."""
     pending = order.requests.replace
-    if pending is None or pending.price is None or pending.price <= order.reserve:
+    if pending is None:
         return order.reserve
-    return pending.price
+    return max(order.reserve, pending.price or order.reserve, pending.reserve or order.reserve)
 
 
 def rests_at(order: Order) -> tuple[int, ...]:

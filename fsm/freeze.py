@@ -14,6 +14,8 @@ FREEZING    nothing; a sweep is cancelling            the sweep's proof (FROZEN)
 FROZEN      nothing; the scope was proven empty       Unfreeze; an order found open after all (FREEZING again)
 =========== ========================================= ======================================================
 
+The end of a freeze gives back the mode that a person had set before it: reduce-only stays until a person ends it.
+
 The mode is checked in the same step that would place, so there is no task to kill and no timer to miss: after a freeze no place
 effect exists. What was decided before and is still on its way inside this process is stopped at the last moment by
 :func:`may_send`, which the venue adapter asks before bytes leave.
@@ -52,10 +54,9 @@ from .turn import Turn
 _ACTIVE = Control(Mode.ACTIVE, 0, Trigger.MANUAL, "", "", 0, False, True, None)
 _FROZEN = (Mode.FREEZING, Mode.FROZEN)
 _MYSELF = "haltcore"
-#: The codes of requests that never left: those of :func:`may_send`, and those of the runner's own last check.
-HELD_BACK = (
-    "not_started", "superseded", "frozen_at_send", "stale_epoch", "freeze_over", "stopped", "stopping", "journal_failed", "overloaded",
-)  # fmt: skip
+#: The codes under which a request to place never left: those of :func:`may_send`, and those of the runner's own last check. No venue's own
+#: code may be one of these, so they are words that no venue says.
+HELD_BACK = ("superseded_at_send", "frozen_at_send", "stale_epoch", "stopped_at_send", "stopping_at_send", "journal_failed")
 
 
 def put_control(turn: Turn, scope: int, control: Control) -> None:
@@ -69,13 +70,17 @@ def put_control(turn: Turn, scope: int, control: Control) -> None:
 def trip(turn: Turn, scope: int, trigger: Trigger, reason: str, metadata: tuple[tuple[str, str], ...]) -> None:
     """Freeze by what the core has seen itself. Its conditions last: while the scope is frozen each trigger is recorded once. An unfreeze
     that waits for the store is beaten by the same condition again."""
-    control = turn.desk.controls.get(scope, _ACTIVE)
-    if control.mode not in _FROZEN or control.unfreeze is not None or trigger not in _said(turn.desk, scope):
+    if not said(turn.desk, scope, trigger):
         freeze(turn, scope, trigger, reason, _MYSELF, metadata, automatic=True)
 
 
-def _said(desk: Desk, scope: int) -> list[Trigger]:
-    return [record.trigger for record in _records(desk, scope)]
+def said(desk: Desk, scope: int, trigger: Trigger) -> int:
+    """The record by which this trigger has frozen the scope, or found it frozen; saying it again would change nothing. 0: not recorded
+    since the scope was frozen, or an unfreeze waits for the store and would be beaten by it."""
+    control = desk.controls.get(scope, _ACTIVE)
+    if control.mode not in _FROZEN or control.unfreeze is not None:
+        return 0
+    return next((record.record for record in _records(desk, scope) if record.trigger is trigger), 0)
 
 
 def _records(desk: Desk, scope: int) -> list[FreezeRecord]:
@@ -106,20 +111,23 @@ def freeze(
     """Freeze a scope and begin to prove it empty. Frozen already: the trigger is recorded, nothing else. ``automatic``: it may pass
     without a person, as far as its class may."""
     desk, text = turn.desk, scope_text(turn.desk, scope)
+    control = desk.controls.get(scope, _ACTIVE)
+    followed = control.mode in _FROZEN and own_word(desk, scope) is None
     record = FreezeRecord(turn.now_ns, turn.n, text, trigger, reason, by, metadata)
     turn.desk = desk = attrs.evolve(desk, freezes=(*desk.freezes, record)[-FREEZES_KEPT:])
     turn.metric("freeze_triggered_total", 1, trigger.value)
-    control = desk.controls.get(scope, _ACTIVE)
     local = desk.config.store.configured and trigger is not Trigger.PEER
     if control.mode in _FROZEN:
         same = automatic and CLASS_OF[trigger] is CLASS_OF[control.trigger]
-        _freeze_again(turn, scope, control, local, control.transient and same)
+        _freeze_again(turn, scope, local, followed, control.transient and same)
         return
     epoch = desk.epoch + 1
     turn.desk = attrs.evolve(desk, epoch=epoch)
-    put_control(
-        turn, scope, Control(Mode.FREEZING, epoch, trigger, reason, by, turn.now_ns, False, not local, None, record=turn.n)
-    )
+    frozen = Control(
+        Mode.FREEZING, epoch, trigger, reason, by, turn.now_ns, False, not local, None, record=turn.n,
+        reduce_only=control.mode is Mode.REDUCE_ONLY,
+    )  # fmt: skip
+    put_control(turn, scope, frozen)
     turn.emit(ModeChanged, text, Mode.FREEZING, epoch, trigger, reason, by)
     if sweep_scope.covered(turn.desk, scope):
         sweep.extend(turn)
@@ -134,13 +142,16 @@ def freeze(
         cool_down.count(turn, scope)
 
 
-def _freeze_again(turn: Turn, scope: int, control: Control, local: bool, transient: bool) -> None:
+def _freeze_again(turn: Turn, scope: int, local: bool, followed: bool, transient: bool) -> None:
     """Who says freeze now knows nothing of an unfreeze that waits for the store, and wins: its answer is no longer waited for. Only what
-    is of the same class and came by itself leaves the freeze one that may pass without a person."""
-    if control.unfreeze is not None:
+    is of the same class and came by itself leaves the freeze one that may pass without a person. A scope that only followed a peer until
+    now has a word of its own from here on, and the peer must hear of it before it lifts its own."""
+    control = turn.desk.controls[scope]
+    if control.unfreeze is not None or (local and followed):
         put_control(turn, scope, attrs.evolve(control, unfreeze=None, published=not local))
-        if local:
-            turn.emit(PublishFreeze, scope_text(turn.desk, scope), control.trigger, control.reason, control.by)
+        word = own_word(turn.desk, scope)
+        if local and word is not None:
+            turn.emit(PublishFreeze, scope_text(turn.desk, scope), *word)
     if control.transient and not transient:
         keep(turn, scope)
     elif control.unfreeze is not None and control.cool_down is None:
@@ -273,14 +284,15 @@ def on_cleared(turn: Turn, event: LatchAnswer) -> bool:
 
 
 def lift(turn: Turn, scope: int, by: str, why: str) -> None:
-    """The scope is active again, under a new epoch."""
+    """The scope has the mode again in which the freeze found it, under a new epoch."""
     cool_down.ended(turn, scope)
     desk = turn.desk
     control = desk.controls[scope]
     epoch = desk.epoch + 1
-    active = Control(Mode.ACTIVE, epoch, control.trigger, why, by, turn.now_ns, False, True, None)
-    turn.desk = attrs.evolve(desk, epoch=epoch, controls=desk.controls.set(scope, active))
-    turn.emit(ModeChanged, scope_text(desk, scope), Mode.ACTIVE, epoch, control.trigger, why, by)
+    mode = Mode.REDUCE_ONLY if control.reduce_only else Mode.ACTIVE
+    lifted = Control(mode, epoch, control.trigger, why, by, turn.now_ns, False, True, None)
+    turn.desk = attrs.evolve(desk, epoch=epoch, controls=desk.controls.set(scope, lifted))
+    turn.emit(ModeChanged, scope_text(desk, scope), mode, epoch, control.trigger, why, by)
     turn.metric("mm_freeze_active", 1 if frozen_scopes(turn.desk) else 0)
     turn.metric("mm_freeze_epoch", epoch)
     sweep.narrow(turn)
@@ -297,7 +309,8 @@ def on_reduce_only(turn: Turn, event: SetReduceOnly) -> None:
     if not event.by.strip() or not event.why.strip():
         turn.reject("who_and_why", "a change of mode names who makes it and why")
     elif control.mode in _FROZEN:
-        turn.reject("frozen", "the scope is frozen; unfreeze it first")
+        back = Mode.REDUCE_ONLY if control.reduce_only else Mode.ACTIVE
+        turn.reject("frozen", f"the scope is frozen; unfreeze it first, it is then {back.value} as it was before")
     elif control.mode is wanted:
         turn.reject("no_change", f"the scope is {wanted.value} already")
     else:
@@ -323,13 +336,13 @@ def may_send(core: Core, effect: Effect) -> str:
     if isinstance(effect, (Place, Replace)):
         order = core.orders.get(effect.order)
         if order is None:
-            return "superseded"
+            return "superseded_at_send"
         s = order.spec
         if effective_mode(desk, s.sym, s.owner) in _FROZEN:
             return "frozen_at_send"
         if effect.epoch < _epoch_floor(desk, s.sym, s.owner):
             return "stale_epoch"
-        return "" if _still_wanted(order, effect) else "superseded"
+        return "" if _still_wanted(order, effect) else "superseded_at_send"
     if isinstance(effect, CancelAll):
         mode = effective_mode(desk, desk.index.get(effect.symbol, -1), 0)
         return "" if mode in _FROZEN else "freeze_over"

@@ -6,8 +6,8 @@ that speaks of this run's, or nothing:
 =============== ======================================================================================================
 family          told to this run
 =============== ======================================================================================================
-commands,       as recorded; a start or restart with the changed configuration
-market, health
+commands,       as recorded; a start or restart with the changed configuration; of ChangeLimits only the figures that it
+market, health  changed in the recorded run's rule, put into this run's
 evidence        if it has the order, and has not ended it itself; quantities up to what its order has
 Outcome         if the request has a like here. One that says "stopped by a freeze" where nothing is frozen: it went out
 OrderQueried    if it waits for an answer about the order; else, as far as it says that something filled or ended, as evidence
@@ -33,6 +33,7 @@ from .core import EMPTY, Core, Desk, effective_mode
 from .events import (
     EVIDENCE_CLASSES,
     CancelRejected,
+    ChangeLimits,
     Event,
     Evidence,
     FetchedOrders,
@@ -60,7 +61,8 @@ from .events import (
     Verb,
 )
 from .freeze import may_send
-from .limits import LimitRule
+from .limit_faults import says_nothing
+from .limits import NO_LIMITS, LimitRule, Limits, merged
 from .operators import rerate
 from .order import Order, is_done
 from .thresholds import thresholds_of
@@ -238,12 +240,21 @@ class Hearing:
         rows = tuple(row for row in event.rows if (row.scope, row.trigger, row.reason, row.by) not in self.unset)
         return (attrs.evolve(event, effect=effect, rows=rows),)
 
+    def _limits(self, event: ChangeLimits) -> Told:
+        """The command says all figures of its rule, those too that nobody changed: here these stay as they are here."""
+        rule: object = event.rule
+        if not isinstance(rule, LimitRule) or not isinstance(limits := rule.limits, Limits):
+            return (event,)
+        theirs, ours = (_limits_of(core.desk, event.rule) for core in (self.recorded, self.core))
+        return (attrs.evolve(event, rule=attrs.evolve(rule, limits=merged(ours, theirs, limits))),)
+
     def _renamed(self, event: LeaseAnswer | Positions | TimerFired) -> Told:
         effect = self._id(event.effect)
         return (attrs.evolve(event, effect=effect),) if effect is not None else ()
 
 
 _TELLERS: Final[dict[type[Event], Callable[[Hearing, Any], Told]]] = {
+    ChangeLimits: Hearing._limits,
     Outcome: Hearing._outcome,
     OrderQueried: Hearing._queried,
     OpenOrders: Hearing._list,
@@ -287,18 +298,26 @@ def in_midstream(core: Core, change: Change) -> tuple[Core, tuple[Effect, ...]]:
         return core, ()
     rules = _rules(desk, new)
     turn = Turn(core, attrs.evolve(desk, config=new, rules=rules, thresholds=thresholds_of(rules, desk.index, desk.owners)), core.now_ns)
-    rerate(turn, desk, core.now_ns)
+    rerate(turn, desk, core.now_ns, core.now_ns)
     tune(turn)
     return turn.close()
 
 
 def _rules(desk: Desk, new: Config) -> tuple[LimitRule, ...]:
-    before = {rule.conditions: rule for rule in (LimitRule(desk.config.limits), *desk.config.rules)}
-    present = {rule.conditions: rule for rule in desk.rules}
+    """The new configuration's rules, with each figure that was changed at run time as it was changed."""
+    configured = {rule.conditions: rule.limits for rule in (LimitRule(desk.config.limits), *desk.config.rules)}
+    present = {rule.conditions: rule.limits for rule in desk.rules}
+    wanted = {rule.conditions: rule for rule in (LimitRule(new.limits), *new.rules)}
     rules = []
-    for rule in (LimitRule(new.limits), *new.rules):
-        as_configured = present.get(rule.conditions) == before.get(rule.conditions)
-        now = present.pop(rule.conditions, None)
-        if as_configured or now is not None:
-            rules.append(rule if as_configured or now is None else now)
-    return (*rules, *(rule for rule in present.values() if before.get(rule.conditions) != rule))
+    for at, rule in {**{r.conditions: r for r in desk.rules}, **wanted}.items():
+        base = wanted[at].limits if at in wanted else NO_LIMITS
+        limits = merged(base, configured.get(at, NO_LIMITS), present.get(at, NO_LIMITS))
+        if not says_nothing(limits) or not any(at):
+            rules.append(attrs.evolve(rule, limits=limits))
+    return tuple(rules)
+
+
+def _limits_of(desk: Desk | None, meant: LimitRule) -> Limits:
+    """What the rule with the same conditions says there."""
+    rules = desk.rules if desk is not None else ()
+    return next((rule.limits for rule in rules if rule.conditions == meant.conditions), NO_LIMITS)

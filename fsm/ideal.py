@@ -194,9 +194,14 @@ def _release(effect: ReleaseLease, _run: Core, at_ns: int) -> tuple[Event, ...]:
 
 def _latch(effect: PublishFreeze | ReadFreeze | ClearFreeze, run: Core, at_ns: int) -> tuple[Event, ...]:
     rows = run.desk.store.latch if run.desk is not None else ()
-    if isinstance(effect, PublishFreeze) and effect.scope not in [row.scope for row in rows]:
+    if isinstance(effect, PublishFreeze):
         epoch = 1 + max([row.epoch for row in rows], default=0)
-        rows = (*rows, LatchRow(effect.scope, epoch, effect.trigger, effect.reason, effect.by))
+        row = LatchRow(effect.scope, epoch, effect.trigger, effect.reason, effect.by)
+        stands = next((row for row in rows if row.scope == effect.scope), None)
+        if stands is not None:
+            other = (stands.trigger, stands.reason, stands.by) != (effect.trigger, effect.reason, effect.by)
+            row = attrs.evolve(stands, epoch=epoch, joint=stands.joint or other)
+        rows = (*(row for row in rows if row.scope != effect.scope), row)
     elif isinstance(effect, ClearFreeze):
         rows = tuple(row for row in rows if row.scope != effect.scope)
     return (LatchAnswer(at_ns, effect.id, LatchKind.OK, rows),)

@@ -25,8 +25,8 @@ from .events import (
 )
 from .exposure import FLAT, NO_TALLY, Book, Tally, book_key, from_scratch, gain_value, long_value, owner_of, short_value, worst_value
 from .levels import Levels
-from .limits import in_force, overriding, sources
-from .order import Order, is_done
+from .limits import LimitRule, Override, in_force
+from .order import Order, OrderSpec, is_done
 from .triggers import CLASS_OF
 from .turn import resting_levels
 
@@ -100,19 +100,33 @@ def limits_hold(before: Core, event: Event, after: Core, effects: Sequence[Effec
         if order is None or desk is None:
             return f"order {effect.order} is sent and not known"
         s = order.spec
-        rules = in_force(desk.rules, after.now_ns, s.symbol, s.strategy, desk.bands.get(s.sym, ""))
-        overrides = overriding(desk.overrides, after.now_ns, s.symbol, s.strategy)
         side = long_value if s.side is Side.BUY else short_value
-        for rule in sources(rules, overrides, "max_inventory_usd"):
+        for rule in _bounding(desk, after.now_ns, s, "max_inventory_usd"):
             key = book_key(s.owner if rule.strategy else 0, s.sym)
             was, now = side(before.books.get(key, FLAT)), side(after.books.get(key, FLAT))
             if now > max(was, as_notional(rule.limits.max_inventory_usd or Usd(0))):
                 return f"order {effect.order} takes the inventory of {s.symbol} to {now}, beyond the limit ({rule.label})"
-        for rule in sources(rules, overrides, "max_total_notional"):
+        for rule in _bounding(desk, after.now_ns, s, "max_total_notional"):
             was, now = _total(before, s.owner if rule.strategy else 0), _total(after, s.owner if rule.strategy else 0)
             if now > max(was, as_notional(rule.limits.max_total_notional or Usd(0))):
                 return f"order {effect.order} takes the total exposure to {now}, beyond the limit ({rule.label})"
     return ""
+
+
+def _bounding(desk: Desk, now_ns: int, s: OrderSpec, name: str) -> list[LimitRule | Override]:
+    """The rules and overrides that bound such an order: overrides instead of rules of the same subject, of an inventory the symbol's own
+    figure instead of the account's."""
+    instead: dict[tuple[str, str], Override] = {}
+    for o in desk.overrides:
+        concerns = o.symbol in ("", s.symbol) and o.strategy in ("", s.strategy)
+        if concerns and o.verified_by and now_ns < o.until_ns and getattr(o.limits, name) is not None:
+            instead[o.symbol, o.strategy] = o
+    rules = in_force(desk.rules, now_ns, s.symbol, s.strategy, desk.bands.get(s.sym, ""))
+    found = [rule for rule in rules if getattr(rule.limits, name) is not None and (rule.symbol, rule.strategy) not in instead]
+    bounding: list[LimitRule | Override] = [*found, *instead.values()]
+    if name == "max_inventory_usd" and any(rule.steady and rule.symbol and not rule.strategy for rule in bounding):
+        return [rule for rule in bounding if rule.symbol or rule.strategy or not rule.steady]
+    return bounding
 
 
 def _total(core: Core, owner: int) -> Notional:

@@ -58,6 +58,7 @@ from .events import (
 )
 from .freeze import freeze, keep, on_cleared, on_cool_down, own_word, put_control, trip
 from .limits import LimitRule
+from .order import Order
 from .reports import settle
 from .result import day_end, roll
 from .thresholds import thresholds_of
@@ -88,13 +89,21 @@ def on_started(turn: Turn, event: Started) -> None:
 
 
 def on_restarted(turn: Turn, event: Restarted) -> None:
-    """Whatever was under way is in doubt; a freeze is still a freeze, and is proven anew."""
+    """Whatever was under way is in doubt; a freeze is still a freeze, and is proven anew.
+
+    Symbols and strategies keep their numbers, so new ones come at the end; and a strategy only while no open order names it, since an
+    order gets its owner with its submit.
+    """
     before, new = turn.desk, event.config
     old = before.config
     same = new.session == old.session and new.symbols[: len(old.symbols)] == old.symbols
     if not same or new.strategies[: len(old.strategies)] != old.strategies:
         text = "a session continues with its own tag, and with its symbols and strategies in their order; new ones at the end"
         turn.reject("config_changed", text)
+        return
+    unowned = [order for order in turn.orders.values() if order.spec.strategy in new.strategies[len(old.strategies) :]]
+    if unowned:
+        turn.reject("config_changed", _unowned_text(unowned))
         return
     fresh = operators.carried_over(before, new_desk(new))
     turn.desk = attrs.evolve(
@@ -115,10 +124,18 @@ def on_restarted(turn: Turn, event: Restarted) -> None:
     if turn.desk.rules != before.rules:
         text = "the new configuration says other limits; they hold instead of those that were changed at run time"
         turn.alert(Severity.WARNING, "limits_replaced", text)
-    operators.rerate(turn, before, turn.now_ns)
+    operators.rerate(turn, before, turn.now_ns, turn.now_ns)
     operators.rearm(turn)
     watch.tune(turn)
     watch.gone_back(turn, event)
+
+
+def _unowned_text(unowned: list[Order]) -> str:
+    names = ", ".join(sorted(dict.fromkeys(order.spec.strategy for order in unowned)))
+    return (
+        f"{len(unowned)} open order(s) of before name what is a strategy only now: {names}; they lie in no books of it, so its limits and "
+        "freezes would miss them. Go on with the old configuration and cancel them first, or begin a new session"
+    )
 
 
 def on_stopping(turn: Turn, event: Stopping) -> None:
@@ -191,8 +208,9 @@ def on_latch(turn: Turn, event: LatchAnswer) -> None:
 
 
 def _follow_latch(turn: Turn, event: LatchAnswer, polled: bool) -> None:
-    """What a peer has frozen is frozen here. What we froze ourselves and the store does not show, because it could not be published or the
-    store has forgotten it, is published with the next reading. A peer's freeze is its own to keep up."""
+    """What a peer has frozen is frozen here. What we said ourselves and the store does not show, because it could not be published or the
+    store has forgotten it, is published with the next reading: also behind a row that a peer has set alone, since it may lift that one
+    by itself. A peer's freeze is its own to keep up."""
     for row in event.rows:
         scope = scope_key(turn.desk, row.scope)
         if scope is None:
@@ -201,19 +219,21 @@ def _follow_latch(turn: Turn, event: LatchAnswer, polled: bool) -> None:
             freeze(turn, scope, Trigger.PEER, f"{row.trigger.value}: {row.reason}", row.by)
         else:
             _seen_in_latch(turn, scope, row)
-    latched = [row.scope for row in event.rows]
+    latched = {row.scope: row for row in event.rows}
     for scope in frozen_scopes(turn.desk) if polled else ():
         word, text = own_word(turn.desk, scope), scope_text(turn.desk, scope)
-        if word is not None and turn.desk.controls[scope].unfreeze is None and text not in latched:
+        there = latched.get(text)
+        shown = there is not None and (there.joint or word == (there.trigger, there.reason, there.by))
+        if word is not None and turn.desk.controls[scope].unfreeze is None and not shown:
             turn.emit(PublishFreeze, text, *word)
 
 
 def _seen_in_latch(turn: Turn, scope: int, row: LatchRow) -> None:
-    """The store shows a scope that is frozen here too. If it is another's freeze that it shows, ours does not end without a person."""
+    """The store shows a scope that is frozen here too. If another stands behind it, ours does not end without a person."""
     control = turn.desk.controls[scope]
     if not control.published:
         put_control(turn, scope, attrs.evolve(control, published=True))
-    if control.transient and (row.trigger, row.reason, row.by) != (control.trigger, control.reason, control.by):
+    if control.transient and (row.joint or (row.trigger, row.reason, row.by) != (control.trigger, control.reason, control.by)):
         keep(turn, scope)
 
 

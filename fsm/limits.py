@@ -9,14 +9,18 @@ sentences complete that:
 
 * For the figures that ``FIGURES`` marks as *default*, the account's value is only what symbols have that say nothing themselves: a rule
   for the symbol alone replaces it, upwards too. Strategies, windows and bands can only tighten.
-* An *override* replaces a figure, wherever else it stands, for the orders it names, until it expires (RTS 6 Art. 15(6): temporary,
-  exceptional, by a named person, verified by a second one where the configuration demands it).
+* An *override* replaces a figure until it expires, in the rules of its own subject: those for the same symbol and strategy, in whatever
+  window or band, since it is the exception to them too (RTS 6 Art. 15(6): temporary, exceptional, by a named person, verified by a
+  second one where the configuration demands it). Rules of other subjects stay in force: an override for one strategy lets it go beyond
+  its own limits, never beyond the account's. For a *default* an override for a symbol alone also replaces the account's value there, as
+  the symbol's own rule would, and one for the account replaces the default, which leaves symbols that have a value of their own alone.
 """
 
 from collections.abc import Iterable
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+import attrs
 from attrs import frozen
 
 from ..effects import Bps, EffectId, Qty, Usd, to_text
@@ -25,7 +29,8 @@ _NS_PER_MINUTE: Final = 60 * 10**9
 MINUTES_A_DAY: Final = 1_440
 #: What a log can hold as an integer, and the longest time: a year, so that no sum of moment and time leaves that range.
 MAX_NUMBER: Final = 2**63 - 1
-MAX_MS: Final = 366 * 24 * 3_600_000
+MS_PER_DAY: Final = 24 * 3_600_000
+MAX_MS: Final = 366 * MS_PER_DAY
 #: The largest rate, the most rules (each order looks at all of them), and the most overrides at a time.
 MAX_COUNT: Final = 10**9
 MAX_RULES, MAX_OVERRIDES = 4_096, 64
@@ -102,7 +107,7 @@ class LimitRule:
 
 @frozen
 class Override:
-    """A figure that holds instead of all others until ``until_ns``, for orders of this symbol and strategy (empty: any).
+    """A figure that until ``until_ns`` holds instead of those of the rules for this symbol and strategy (empty: any).
 
     ``id`` is the number of the record that asked for it. ``verified_by`` is empty while a second person has to agree; then it has no
     force yet.
@@ -122,6 +127,11 @@ class Override:
     def label(self) -> str:
         """In words, for reasons."""
         return f"override {self.id} by {self.by}"
+
+    @property
+    def steady(self) -> bool:
+        """As of a rule: while it holds, it does at all times of the day and in every band."""
+        return True
 
 
 Source: TypeAlias = LimitRule | Override
@@ -184,6 +194,10 @@ FIGURES: Final[tuple[Figure, ...]] = (
 _DEFAULTS: Final = MappingProxyType({figure.name: figure.default for figure in FIGURES})
 #: The figures that are no amounts: they count, and are not scaled.
 _COUNTS: Final = ("max_open_orders", "feed_lost_ms", "duplicate_window_ms")
+#: The figures of which a lower one allows more.
+_MORE_IS_TIGHTER: Final = ("edge_freeze_threshold_bps", "duplicate_window_ms")
+#: The units in which a person writes the time of a rate, each with its milliseconds, the largest first.
+TIME_UNITS: Final = (("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 
 
 def shape(rule: LimitRule | Override) -> str:
@@ -199,13 +213,44 @@ def says(limits: Limits, name: str) -> bool:
     return value is not None and value is not False
 
 
+def loosens(name: str, was: Any, now: Any) -> bool:
+    """Whether a figure allows more than it did, in any respect; None, and a switch that is off, allow everything."""
+    if was is None or was is False or now == was:
+        return False
+    if now is None or now is False:
+        return True
+    if isinstance(was, Rate):
+        return bool(now.count > was.count or now.count * was.per_ms > was.count * now.per_ms)
+    return bool(now < was if name in _MORE_IS_TIGHTER else now > was)
+
+
+def own_or_default(rules: Iterable[LimitRule], rule: LimitRule, name: str) -> Any:
+    """The figure by which a rule with these conditions bounds: its own, or, of a symbol alone, the default that it would replace."""
+    figures = {other.conditions: getattr(other.limits, name) for other in rules}
+    own = figures.get(rule.conditions)
+    falls_back = own is None and _DEFAULTS[name] and rule.steady and shape(rule) == SYMBOL_RULE
+    return figures.get(LimitRule(NO_LIMITS).conditions) if falls_back else own
+
+
+def merged(base: Limits, was: Limits, now: Limits) -> Limits:
+    """``base`` with those figures of ``now`` that ``was`` has otherwise."""
+    news = {figure.name: getattr(now, figure.name) for figure in FIGURES if getattr(now, figure.name) != getattr(was, figure.name)}
+    return attrs.evolve(base, **news)
+
+
 def written(name: str, value: object) -> str:
-    """A figure as a person writes it; "none" where there is none."""
+    """A figure as a person writes it, in a file of settings too; "none" where there is none."""
     if isinstance(value, Rate):
-        return f"{value.count}/{value.per_ms}"
+        return rate_text(value)
     if value is None or value is False:
         return "none"
     return to_text(value) if isinstance(value, int) and value is not True and name not in _COUNTS else str(value).lower()
+
+
+def rate_text(rate: Rate) -> str:
+    """A rate in the largest unit that it is whole in: ``100/1s``."""
+    unit, ms = next((unit, ms) for unit, ms in TIME_UNITS if rate.per_ms % ms == 0)
+    return f"{rate.count}/{rate.per_ms // ms}{unit}"
 
 
 # --- which rules hold -----------------------------------------------------------------------------------------------
@@ -232,14 +277,24 @@ def overriding(overrides: Iterable[Override], now_ns: int, symbol: str, strategy
 
 
 def sources(rules: tuple[LimitRule, ...], overrides: tuple[Override, ...], name: str) -> list[Source]:
-    """The rules (already known to hold) that bound this figure; the latest override alone, if there is one."""
-    for override in reversed(overrides):
-        if says(override.limits, name):
-            return [override]
-    found = [rule for rule in rules if says(rule.limits, name)]
-    if len(found) > 1 and _DEFAULTS[name] and any(rule.steady and shape(rule) == SYMBOL_RULE for rule in found):
-        found = [rule for rule in found if not (rule.steady and shape(rule) == ACCOUNT_RULE)]
-    return list(found)
+    """The rules and overrides (already known to hold) that bound this figure; of overrides with one subject the latest."""
+    found: list[Source] = [rule for rule in rules if says(rule.limits, name)]
+    tightens = False
+    if overrides:
+        latest = {(o.symbol, o.strategy): o for o in overrides if says(o.limits, name)}
+        # The account's override in place of a window or band bounds what those bounded: symbols with a value of their own too.
+        tightens = ("", "") in latest and any(not rule.steady and shape(rule) == ACCOUNT_RULE for rule in found)
+        found = [*(rule for rule in found if (rule.symbol, rule.strategy) not in latest), *latest.values()]
+    if len(found) > 1 and _DEFAULTS[name] and any(source.steady and shape(source) == SYMBOL_RULE for source in found):
+        found = [source for source in found if tightens or not (source.steady and shape(source) == ACCOUNT_RULE)]
+    return found
+
+
+def replaces(override: Override, source: Source, name: str) -> bool:
+    """Whether the override stands in place of this figure of a rule or an earlier override, where both hold."""
+    if (source.symbol, source.strategy) == (override.symbol, override.strategy):
+        return True
+    return _DEFAULTS[name] and shape(override) == SYMBOL_RULE and source.steady and shape(source) == ACCOUNT_RULE
 
 
 def _in_window(rule: LimitRule, now_ns: int) -> bool:

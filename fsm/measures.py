@@ -28,14 +28,16 @@ _BUY = Side.BUY
 #: Decimals of the figures: notional, amounts a person wrote, counts.
 _MONEY, _AMOUNT, _COUNT = 24, 12, 0
 _BPS_OF_ONE = 10_000
+_WHOLE = 100 * SCALE
 
 
 @frozen
 class Limit:
     """One figure of :class:`~haltcore.fsm.limits.Limits`, as the gate and the queries see it.
 
-    ``says`` is the reason for denying, with ``{value}``, ``{bound}`` and ``{symbol}``. ``standing``: it measures what is there also when
-    nothing is asked; ``wide``: it looks at all symbols together unless the rule names one. ``digits`` are the decimals of value and bound.
+    ``says`` is the reason for denying, with ``{value}``, ``{bound}``, ``{symbol}`` and, for the collar, ``{near}``. ``standing``: it
+    measures what is there also when nothing is asked; ``wide``: it looks at all symbols together unless the rule names one. ``digits``
+    are the decimals of value and bound.
     """
 
     name: str
@@ -49,9 +51,11 @@ class Limit:
 
 @frozen
 class Figure:
-    """A limit as an order meets it. ``value`` and ``bound`` are ints with this many decimal ``digits``; ``source`` is the rule, in words.
+    """A limit as an order meets it. ``source`` is the rule, in words; ``str(figure)`` is "6500 of 5000, 130 %".
 
-    ``exceeded`` says that it denies the order; a value above the bound does not if the order makes it no worse.
+    ``value`` and ``bound`` are ints with this many decimal ``digits``: ``to_text(value, digits)`` is the number. Money has 24, as a
+    Notional, amounts that a person wrote 12, counts 0. ``exceeded`` says that it denies the order; a value above the bound does not
+    if the order makes it no worse.
     """
 
     name: str
@@ -60,6 +64,22 @@ class Figure:
     bound: int
     digits: int
     exceeded: bool
+
+    def __str__(self) -> str:
+        return used_text(self.value, self.bound, self.digits)
+
+
+def percent_of(value: int, bound: int) -> int:
+    """How much of the bound is used, in per cent at scale 10^-12, rounded up: above 100 exactly when the value is above it."""
+    return max(0, -(-value * _WHOLE // bound))
+
+
+def used_text(value: int, bound: int, digits: int) -> str:
+    """Value, bound and their ratio, rounded up to a tenth of a per cent: "6500 of 5000, 130 %"."""
+    if digits == _MONEY and value >= UNPRICED:
+        return f"without bound (a position has no mark price) of {to_text(bound, digits)}"
+    tenths = -(-percent_of(value, bound) // (SCALE // 10))
+    return f"{to_text(value, digits)} of {to_text(bound, digits)}, {to_text(tenths, 1)} %"
 
 
 def bound_of(limit: Limit, source: Source) -> int:
@@ -92,12 +112,13 @@ def figures(limit: Limit, a: Ask) -> Iterator[Figure]:
 
 
 def _words(limit: Limit, a: Ask, source: Source, value: int, bound: int) -> str:
-    if value >= UNPRICED:
+    if limit.digits == _MONEY and value >= UNPRICED:
         if limit.wide:
             return "a position in another symbol has no mark price, so the exposure over all symbols has no bound"
         return f"the position in {a.wanted.symbol} has no mark price, so its worst case has no bound"
     digits = limit.digits
-    reason = limit.says.format(value=to_text(value, digits), bound=to_text(bound, digits), symbol=a.wanted.symbol)
+    near = _near(a) if limit is COLLAR else ""
+    reason = limit.says.format(value=to_text(value, digits), bound=to_text(bound, digits), symbol=a.wanted.symbol, near=near)
     plain = isinstance(source, LimitRule) and not any(source.conditions)
     return reason if plain else f"{reason} ({source.label})"
 
@@ -178,11 +199,21 @@ def anchor(a: Ask) -> int | None:
 
     None for an order without a limit price. On a venue that keeps stops in its one book, nobody tells us when one triggers.
     """
-    wanted, order = a.wanted, a.replacing
+    wanted = a.wanted
     if wanted.type not in LIMITED or wanted.price is None:
         return None
+    return wanted.stop_price if _waits_for_its_stop(a) else a.book.mark
+
+
+def _waits_for_its_stop(a: Ask) -> bool:
+    wanted, order = a.wanted, a.replacing
     triggered = order is not None and order.triggered and a.desk.config.venue.conditional
-    return wanted.stop_price if wanted.type in STOPPED and wanted.stop_price is not None and not triggered else a.book.mark
+    return wanted.type in STOPPED and wanted.stop_price is not None and not triggered
+
+
+def _near(a: Ask) -> str:
+    """What the limit price is compared with, in words."""
+    return f"{'the stop price' if _waits_for_its_stop(a) else 'the mark'} {to_text(anchor(a) or 0)}"
 
 
 def _collar(a: Ask, source: Source) -> int | None:
@@ -233,7 +264,7 @@ def _reduces(a: Ask, source: Source, value: int) -> bool:
 # --- the rows -------------------------------------------------------------------------------------------------------
 
 COLLAR = Limit(
-    "price_collar_bps", _AMOUNT, "the price is {value} bps away from what it is compared with, the collar is {bound}", _collar, _eases
+    "price_collar_bps", _AMOUNT, "the price is {value} bps away from {near}, the collar is {bound}", _collar, _eases
 )
 ORDER_QTY = Limit("max_order_qty", _AMOUNT, "quantity {value} would exceed {bound}", _order_qty, _no_more_qty)
 ORDER_VALUE = Limit("max_order_value", _MONEY, "order value {value} would exceed {bound}", _order_value, _no_more_value)

@@ -7,7 +7,7 @@ What widens what may be traded is a warning; what narrows it is information.
 command         alert              changes                                                  refused as, besides ``who_and_why``
 =============== ================== ======================================================== =======================================
 ChangeLimits    limits_changed     the rule with the same conditions                        invalid_limits, unknown_rule, no_change,
-                                                                                            too_many_rules
+                                                                                            too_many_rules, two_persons
 OverrideLimits  override_active,   figures that hold instead for a while; with two persons  invalid_limits, invalid_duration,
                 override_pending   pending first                                            too_many_overrides
 VerifyOverride  override_active    a pending override gets force                            unknown_override, no_change,
@@ -23,7 +23,10 @@ OperatorRefused operator_refused   nothing
 An override counts from the request on, so one that is verified late is shorter, and its expiry needs no timer: the moment alone
 decides whether it has force. The timer only clears it away and says so.
 
-Rules and overrides may change a rate while its bucket is in use: then as many tokens are taken from the bucket as were before.
+Rules and overrides may change a rate while its bucket is in use: then as many tokens are taken from the bucket as were before. The end
+of an override is such a change, and it too is none of the timer's: the first step at or after the moment goes on from there (``lapse``).
+
+Where two persons are demanded, ``ChangeLimits`` may only tighten, since it holds at once: what allows more is an override, and waits.
 """
 
 import attrs
@@ -50,11 +53,19 @@ from .limits import (
     MAX_MS,
     MAX_OVERRIDES,
     MAX_RULES,
+    MS_PER_DAY,
     NO_LIMITS,
     LimitRule,
     Limits,
     Override,
     Rate,
+    in_force,
+    loosens,
+    overriding,
+    own_or_default,
+    replaces,
+    says,
+    sources,
     written,
 )
 from .thresholds import rate, thresholds_of
@@ -74,17 +85,27 @@ def change_limits(turn: Turn, event: ChangeLimits) -> None:
         return
     at = next((i for i, other in enumerate(rules) if other.conditions == rule.conditions), len(rules))
     old = rules[at].limits if at < len(rules) else NO_LIMITS
+    gone = at > 0 and says_nothing(rule.limits)
+    after = (*rules[:at], *(() if gone else (rule,)), *rules[at + 1 :])
     if old == rule.limits and at < len(rules):
         turn.reject("no_change", f"{rule.label}: the figures are these already")
     elif old == rule.limits:
         turn.reject("unknown_rule", f"{rule.label}: there is no such rule to take away")
     elif at == MAX_RULES:
         turn.reject("too_many_rules", f"there are {MAX_RULES}, and every order looks at all of them; take one away first")
+    elif turn.desk.config.two_persons and (wider := _wider(rules, after, rule)):
+        text = f"{', '.join(wider)} would allow more, and one person alone can not decide that; ask for an override, or tighten"
+        turn.reject("two_persons", f"{rule.label}: {text}")
     else:
-        gone = at > 0 and says_nothing(rule.limits)
-        _put_limits(turn, (*rules[:at], *(() if gone else (rule,)), *rules[at + 1 :]), turn.desk.overrides)
+        _put_limits(turn, after, turn.desk.overrides)
         text = f"{rule.label}: {_difference(old, rule.limits)}; by {event.by}: {event.why}"
         turn.alert(Severity.WARNING, "limits_changed", text, 0, rule.symbol)
+
+
+def _wider(before: tuple[LimitRule, ...], after: tuple[LimitRule, ...], rule: LimitRule) -> list[str]:
+    """The figures that allow more than before where this rule's conditions are met."""
+    names = [figure.name for figure in FIGURES]
+    return [name for name in names if loosens(name, own_or_default(before, rule, name), own_or_default(after, rule, name))]
 
 
 def _difference(old: Limits, new: Limits) -> str:
@@ -92,16 +113,23 @@ def _difference(old: Limits, new: Limits) -> str:
     return ", ".join(f"{name} {written(name, getattr(old, name))} -> {written(name, getattr(new, name))}" for name in names)
 
 
-def _put_limits(turn: Turn, rules: tuple[LimitRule, ...], overrides: tuple[Override, ...], then_ns: int = 0) -> None:
+def _put_limits(turn: Turn, rules: tuple[LimitRule, ...], overrides: tuple[Override, ...]) -> None:
     before = turn.desk
     thresholds = before.thresholds if rules is before.rules else thresholds_of(rules, before.index, before.owners)
     turn.desk = attrs.evolve(before, rules=rules, overrides=overrides, thresholds=thresholds)
-    rerate(turn, before, then_ns or turn.now_ns)
+    rerate(turn, before, turn.now_ns, turn.now_ns)
 
 
-def rerate(turn: Turn, before: Desk, then_ns: int) -> None:
-    """The buckets go on under the rates that hold now, instead of those that held at ``then_ns`` by the old desk."""
-    flow, desk, now = turn.flow, turn.desk, turn.now_ns
+def lapse(turn: Turn) -> None:
+    """Overrides whose moment has come since the step before are over, whenever their timers come."""
+    ends = (o.until_ns for o in turn.desk.overrides if o.verified_by and turn.was_ns < o.until_ns <= turn.now_ns)
+    for end in sorted(dict.fromkeys(ends)):
+        rerate(turn, turn.desk, end - 1, end)
+
+
+def rerate(turn: Turn, before: Desk, then_ns: int, now: int) -> None:
+    """The buckets go on under the rates that hold at ``now``, instead of those that held at ``then_ns`` by the old desk."""
+    flow, desk = turn.flow, turn.desk
 
     def moved(bucket: Bucket, was: Rate | None, new: Rate | None) -> Bucket:
         return bucket if was is None or new is None or was == new else rerated(bucket, now, was, new)
@@ -129,13 +157,16 @@ def override_limits(turn: Turn, event: OverrideLimits) -> None:
         return
     if faults:
         turn.reject("invalid_limits", "; ".join(faults))
-    elif not is_whole(event.for_ms) or not 0 < event.for_ms <= MAX_MS:
+    elif is_whole(event.for_ms) and event.for_ms > MAX_MS:
+        days = -(-event.for_ms // MS_PER_DAY)
+        turn.reject("invalid_duration", f"for_ms: {shown(days)} days are too long for an override; give at most {MAX_MS // MS_PER_DAY}")
+    elif not is_whole(event.for_ms) or event.for_ms <= 0:
         turn.reject("invalid_duration", f"for_ms: {shown(event.for_ms)} is no whole number of milliseconds; give 1 to {MAX_MS}")
     elif len(desk.overrides) >= MAX_OVERRIDES:
         turn.reject("too_many_overrides", f"there are {MAX_OVERRIDES}; end one, or change the limits")
     else:
         waits = desk.config.two_persons
-        what = f"{meant.label}: {_difference(NO_LIMITS, event.limits)} for {event.for_ms} ms; by {event.by}: {event.why}"
+        what, so_long = f"{meant.label}: ", f" for {event.for_ms} ms; by {event.by}: {event.why}"
         timer = turn.timer(event.for_ms * NS_PER_MS, Purpose.OVERRIDE, turn.n)
         override = Override(
             turn.n, event.limits, event.symbol, event.strategy, turn.now_ns + event.for_ms * NS_PER_MS, event.by, event.why,
@@ -143,9 +174,34 @@ def override_limits(turn: Turn, event: OverrideLimits) -> None:
         )  # fmt: skip
         _put_limits(turn, desk.rules, (*desk.overrides, override))
         if waits:
-            _tell(turn, Severity.INFO, "override_pending", override, f"needs a second person; {what}")
+            wanted = _difference(NO_LIMITS, event.limits)
+            _tell(turn, Severity.INFO, "override_pending", override, f"needs a second person; {what}{wanted}{so_long}")
         else:
-            _tell(turn, Severity.WARNING, "override_active", override, what)
+            _tell(turn, Severity.WARNING, "override_active", override, f"{what}{_instead(desk, turn.now_ns, override)}{so_long}")
+
+
+def _instead(desk: Desk, now_ns: int, new: Override) -> str:
+    """What held until now, and what the override puts in its place."""
+    names = [figure.name for figure in FIGURES if says(new.limits, figure.name)]
+    return ", ".join(f"{name} {_held(desk, now_ns, new, name)} -> {written(name, getattr(new.limits, name))}" for name in names)
+
+
+def _held(desk: Desk, now_ns: int, new: Override, name: str) -> str:
+    """The figures that held in the rules of the override's own subject, windows and bands of now included; of a symbol without a figure
+    of its own the default. Other rules go on, so they are none of this."""
+    rules = tuple(rule for rule in desk.rules if _holds_within(desk, now_ns, new, rule))
+    others = tuple(o for o in overriding(desk.overrides, now_ns, new.symbol, new.strategy) if o.strategy == new.strategy)
+    found = [source for source in sources(rules, others, name) if replaces(new, source, name)]
+    return " and ".join(dict.fromkeys(written(name, getattr(source.limits, name)) for source in found)) or "none"
+
+
+def _holds_within(desk: Desk, now_ns: int, new: Override, rule: LimitRule) -> bool:
+    """Whether the rule holds now for what the override names, or for some symbol of it."""
+    if rule.strategy != new.strategy:
+        return False
+    symbols = (new.symbol,) if new.symbol else desk.config.symbols if rule.band else ("",)
+    bands = (desk.bands.get(desk.index.get(symbol, -1), "") for symbol in symbols)
+    return any(in_force((rule,), now_ns, new.symbol, new.strategy, band) for band in dict.fromkeys(bands))
 
 
 def verify_override(turn: Turn, event: VerifyOverride) -> None:
@@ -195,8 +251,7 @@ def _find(turn: Turn, number: int) -> Override | None:
 
 def _drop(turn: Turn, override: Override) -> None:
     rest = tuple(other for other in turn.desk.overrides if other is not override)
-    # Its rate held until it expired, whenever the timer that says so comes.
-    _put_limits(turn, turn.desk.rules, rest, min(turn.now_ns, override.until_ns - 1))
+    _put_limits(turn, turn.desk.rules, rest)
 
 
 def _wait(turn: Turn, override: Override) -> None:
@@ -250,7 +305,7 @@ def refused(turn: Turn, event: OperatorRefused) -> None:
 
 
 def _named(turn: Turn, by: str, why: str) -> bool:
-    if by.strip() and why.strip():
+    if isinstance(by, str) and isinstance(why, str) and by.strip() and why.strip():
         return True
     turn.reject("who_and_why", "an operator's command names who gives it and why")
     return False
@@ -270,7 +325,10 @@ def _person(by: str) -> str:
 
 
 def define_instrument(turn: Turn, event: InstrumentDefined) -> None:
-    """The venue's terms of a symbol. They hold for orders from now on; the contract is fixed once there was one."""
+    """The venue's terms of a symbol. They hold for orders from now on; the contract is fixed once there was one.
+
+    A new contract is rare, and takes time in proportion to all orders of the session, finished ones too.
+    """
     sym = turn.desk.index.get(event.symbol, -1)
     if sym < 0:
         turn.reject("unknown_symbol", f"{event.symbol!r} is not configured")

@@ -139,12 +139,14 @@ NO_FILLS = Fills(Qty(0), Notional(0), Qty(0), Notional(0), Qty(0), NO_TRADES)
 class Replacement:
     """A replace whose fate is not known. Until it is, the order counts with the worse of both quantities and prices.
 
-    ``effect`` is the request while its outcome is outstanding; None once the request can no longer be waiting on our side.
+    ``effect`` is the request while its outcome is outstanding; None once the request can no longer be waiting on our side. ``reserve`` is
+    the price at which it counts as exposure; None is its own.
     """
 
     effect: EffectId | None
     qty: Qty
     price: Price | None
+    reserve: Price | None = None
 
 
 @frozen

@@ -84,7 +84,9 @@ def resized(o: Order, qty: Qty, price: Price | None, venue_id: str) -> Order:
     """The order as replaced. Below what is filled, the filled quantity is the order's (FIX: then it is Filled)."""
     r = o.requests
     requests = attrs.evolve(r, place=None, replace=None, attempt=0, not_found=0)
-    reserve = price if price is not None else o.reserve
+    pending = r.replace
+    asked = pending.reserve if pending is not None and pending.price == price else None
+    reserve = o.reserve if price is None else max(price, asked or price)
     size = max(qty, o.cum_qty)
     return Order(o.key, o.spec, venue_id or o.venue_id, size, price, reserve, True, o.triggered, o.halt, o.ended, o.fills, requests)
 

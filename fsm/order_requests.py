@@ -80,7 +80,7 @@ def _replace_left(o: Order, doubt_ns: int) -> Order:
     """The replace is no longer on our side; doubt about it counts from then."""
     pending = o.requests.replace
     assert pending is not None
-    requests = attrs.evolve(o.requests, replace=Replacement(None, pending.qty, pending.price), doubt_ns=doubt_ns)
+    requests = attrs.evolve(o.requests, replace=Replacement(None, pending.qty, pending.price, pending.reserve), doubt_ns=doubt_ns)
     return with_requests(o, requests)
 
 
@@ -218,7 +218,7 @@ def restart(o: Order, e: object, t: Times) -> Change:
     """The process that knew what was under way is gone: every request without an outcome is in doubt; the core asks."""
     r = o.requests
     unsure = r.place is not None or r.cancel is not None or r.replace is not None or r.doubt_ns != 0 or not o.accepted
-    pending = None if r.replace is None else Replacement(None, r.replace.qty, r.replace.price)
+    pending = None if r.replace is None else Replacement(None, r.replace.qty, r.replace.price, r.replace.reserve)
     requests = Requests(None, r.cancel, r.cancel_wanted, pending, None, 0, t.now_ns if unsure else 0)
     notes: Notes = (Note.ASK,) if unsure else (Note.RETRY,) if r.cancel_wanted else _NONE
     return with_requests(o, requests), notes

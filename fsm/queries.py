@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from ..effects import Notional, Price, Qty, Side, Trigger, Usd
-from ..effects.values import SCALE
 from .ask import Ask, ask_to_submit, book_of, owner_in, sources_of
 from .commands import ask_about
 from .core import Core, Desk, FreezeRecord, scope_text, strategy_scope
@@ -17,19 +16,18 @@ from .events import ReplaceOrder, SubmitOrder
 from .exposure import gain_value, in_money, owner_of, sym_of, worst_value
 from .instrument import ONE
 from .limits import Source
-from .measures import Figure, Limit, bound_of, side_value, tally_of, total_after
+from .measures import Figure, Limit, bound_of, percent_of, side_value, tally_of, total_after, used_text
 from .order_change import Times
 from .order_rules import apply
 from .risk import CHECKS, Finding, all_findings
 from .turn import Turn
 
-_WHOLE = 100 * SCALE
 _SIDES = (Side.BUY, Side.SELL)
 
 
 @frozen
 class Change:
-    """Worst-case exposure in the money of limits, now and with the order."""
+    """Worst-case exposure in the money of limits, now and with the order. Both are Notional, at scale 10^-24: ``notional_text(after)``."""
 
     before: Notional
     after: Notional
@@ -97,7 +95,8 @@ def _total_change(a: Ask, owner: int) -> Change:
 class Utilization:
     """How much of a limit is used. ``subject`` is whose figure it is: a scope's text, or ``strategy:NAME/SYMBOL``.
 
-    ``source`` is the rule in words. ``value`` and ``bound`` have this many decimal ``digits``; ``percent`` is their ratio at scale 10^-12,
+    ``source`` is the rule in words; ``str(utilization)`` is "6500 of 5000, 130 %". ``value`` and ``bound`` are ints with this many decimal
+    ``digits``: ``to_text(value, digits)`` is the number; money has 24, as a Notional, counts 0. ``percent`` is their ratio at scale 10^-12,
     rounded up (``to_text(percent)`` is "80" for four fifths). It may be above 100, and is never below 0.
     """
 
@@ -108,6 +107,9 @@ class Utilization:
     bound: int
     digits: int
     percent: int
+
+    def __str__(self) -> str:
+        return used_text(self.value, self.bound, self.digits)
 
 
 def utilization(core: Core) -> tuple[Utilization, ...]:
@@ -144,8 +146,7 @@ def _nothing_asked(view: Turn, desk: Desk) -> Iterator[tuple[Ask, Ask]]:
 def _used(limit: Limit, source: Source, buy: Ask, sell: Ask) -> Utilization:
     value = max(limit.measure(buy, source) or 0, limit.measure(sell, source) or 0)
     bound = bound_of(limit, source)
-    percent = max(0, -(-value * _WHOLE // bound))
-    return Utilization(_subject(limit, source, buy), limit.name, source.label, value, bound, limit.digits, percent)
+    return Utilization(_subject(limit, source, buy), limit.name, source.label, value, bound, limit.digits, percent_of(value, bound))
 
 
 def _subject(limit: Limit, source: Source, a: Ask) -> str:
@@ -162,8 +163,9 @@ def _subject(limit: Limit, source: Source, a: Ask) -> str:
 class Holding:
     """What is held of a symbol, by the account (``strategy`` empty) or by one strategy.
 
-    ``value`` is that of the position at the mark, below 0 if short; ``gain`` the result since the session began, fees included. Both in
-    the money of limits. ``buy_qty`` and ``sell_qty`` may still fill.
+    ``value`` is that of the position at the mark, below 0 if short; ``gain`` the result since the session began, fees included. Both are
+    Notional, at scale 10^-24, in the money of limits: ``notional_text(gain)``. Quantities, ``mark`` and ``fees`` are at scale 10^-12:
+    ``to_text(qty)``. ``buy_qty`` and ``sell_qty`` may still fill.
     """
 
     strategy: str

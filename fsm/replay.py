@@ -93,7 +93,7 @@ def replay(
                 return run.verdict(Kind.SAME, notes=(f"stopped after record {run.core.seq:,}, as asked",))
         return run.finish(require_seal)
     except LogBroken as error:
-        return run.verdict(Kind.BROKEN, problem=str(error))
+        return run.verdict(Kind.BROKEN, problem=str(error), fault=error.fault)
     except CodecError as error:
         # What the decoders let pass and the state still cannot hold, such as sums beyond every bound.
         return run.verdict(Kind.BROKEN, problem=f"record {run.core.seq}: {error}. It was not written by haltcore")
@@ -186,6 +186,7 @@ class _Replay:
         kind: Kind,
         *,
         problem: str = "",
+        fault: Fault | None = None,
         divergence: Divergence | None = None,
         unsafe: Unsafe | None = None,
         notes: tuple[str, ...] = (),
@@ -198,7 +199,7 @@ class _Replay:
             digest = self._tracker.digest()
         except CodecError:
             digest = ""
-        return Verdict(kind, code, self.core, digest, *counts, (*self._notes, *notes), problem, divergence, unsafe)
+        return Verdict(kind, code, self.core, digest, *counts, (*self._notes, *notes), problem, fault, divergence, unsafe)
 
     # --- one line -------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ began; a ``Tally`` sums those of one owner. The day's result of a scope is the d
 The day begins at the first event at or after the configured time UTC, before that event is handled: base and peak of every scope are
 then its gain of that moment. In the session's first day both begin at 0.
 
-The peak is followed only where a limit asks for the drawdown, and from then on: from the base, or from the gain if that is higher.
+The peak is followed only where a rule or an override asks for the drawdown, and from then on: from the base, or from the gain if that is
+higher. While an override replaces the figure of a rule the peak is followed as before.
 """
 
 from typing import Protocol

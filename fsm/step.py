@@ -4,6 +4,9 @@ The whole core is this function. It is total: every event in every state gives a
 the rules do not allow changes nothing but the record number and comes back as ``Rejected`` or ``Denied`` with a stable code. It is pure:
 time, ids and jitter derive from the event, the record number and the configuration.
 
+An event is what ``codec.EVENTS`` can write: a number that no log can hold is none of this world, and whoever feeds the core (the runner
+does it for its adapters) refuses it before.
+
 ``HANDLERS`` has one row per event class; the rules themselves stand in the module that the row names.
 """
 

@@ -1,9 +1,8 @@
 """Which figure bounds a scope now: the one question that all automatic triggers ask of the limits.
 
 A trigger freezes a scope, so it asks for the figure of that scope and not of an order. The figure is that of the rule for the scope
-alone; none of those that trigger may depend on a window or a band (see ``FIGURES``). An override replaces it for the scope when every
-order of the scope is one that the override names. If the override's own subject is wider (the account, say, for a figure of a symbol),
-the scope has no figure of its own for that time.
+alone; none of those that trigger may depend on a window or a band (see ``FIGURES``). An override of exactly this scope replaces it
+for its time; those of other scopes leave it alone (``limits.sources`` says the same of an order's limits).
 """
 
 from collections.abc import Iterable
@@ -64,14 +63,20 @@ def feed_is_stale(desk: Desk, flow: Flow, now_ns: int, scope: int) -> bool:
     return feed is not None and limit is not None and now_ns >= feed.last_ns + limit * NS_PER_MS
 
 
+def edge_is_low(desk: Desk, flow: Flow, now_ns: int, scope: int) -> bool:
+    """Whether a last reading of the edge that counts for the scope is below its threshold: the account's is that of every symbol."""
+    limit = amount(desk, now_ns, scope, "edge_freeze_threshold_bps")
+    return limit is not None and any(edge < limit for told, edge in flow.edges.items() if scope in (ACCOUNT, told))
+
+
 def _figure(desk: Desk, now_ns: int, scope: int, name: str) -> Any:
     if desk.overrides and scope != VENUE:
         symbol = desk.config.symbols[scope - 1] if scope > ACCOUNT else ""
         strategy = desk.config.strategies[-2 - scope] if scope < VENUE else ""
         for override in reversed(overriding(desk.overrides, now_ns, symbol, strategy)):
             value = getattr(override.limits, name)
-            if value is not None:
-                return value if (override.symbol, override.strategy) == (symbol, strategy) else None
+            if value is not None and (override.symbol, override.strategy) == (symbol, strategy):
+                return value
     return getattr(desk.thresholds, _PLACES[name]).get(scope)
 
 

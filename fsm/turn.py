@@ -93,11 +93,12 @@ class Turn:
 
     __slots__ = (
         "account", "books", "closed", "desk", "effects", "flow", "grown", "measured", "moved", "n", "now_ns", "orders", "reopened",
-        "resting", "settled", "teams", "touched", "unknown_moved",
+        "resting", "settled", "teams", "touched", "unknown_moved", "was_ns",
     )  # fmt: skip
 
     def __init__(self, core: Core, desk: Desk, at_ns: int) -> None:
         self.n = core.seq + 1
+        self.was_ns = core.now_ns
         self.now_ns = max(core.now_ns, at_ns)
         self.orders = core.orders
         self.closed = core.closed

@@ -105,7 +105,7 @@ def _object_2(found: Any, strategy: str) -> Any:
     if kind == "Place":
         return _with_owner(found, strategy)
     if kind == "LatchAnswer":
-        return {**found, "rows": _each(found.get("rows"), _scoped)}
+        return {**found, "rows": _each(found.get("rows"), _row_2)}
     if kind in ("Started", "Restarted"):
         return {**found, "config": _config_2(found.get("config"))}
     return {**(_scoped(found) if kind in _SCOPED else found), **_NEW.get(str(kind), {})}
@@ -116,6 +116,10 @@ def _with_owner(place: Line, strategy: str) -> Line:
     owner = {"strategy": strategy, "trader": "", "client": ""}
     last: Line = {key: place[key] for key in ("epoch", "fence") if key in place}
     return {**{key: value for key, value in place.items() if key not in last}, **owner, **last}
+
+
+def _row_2(found: Any) -> Any:
+    return {**_scoped(found), "joint": False} if isinstance(found, dict) else found
 
 
 def _scoped(found: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 from attrs import field, frozen
 
-from .chain import End
+from .chain import End, Fault
 
 _ABSENT: Final = "(absent)"
 
@@ -101,7 +101,8 @@ class Verdict:
     """What the replay found. ``core`` is the state at the end, ``digest`` that state's digest.
 
     ``records`` counts the replayed ones, ``last`` is the number of the last one. ``sealed``: the log was closed and is whole.
-    ``torn`` counts the bytes cut off its end; ``end`` is where it could be continued.
+    ``torn`` counts the bytes cut off its end; ``end`` is where it could be continued. ``fault`` is what is wrong with the bytes, where that
+    has a name.
     """
 
     kind: Kind
@@ -116,6 +117,7 @@ class Verdict:
     end: End
     notes: tuple[str, ...] = ()
     problem: str = ""
+    fault: Fault | None = None
     divergence: Divergence | None = None
     unsafe: Unsafe | None = None
 

@@ -7,7 +7,7 @@ conditions last (a level, not a pulse): while a scope is frozen, each trigger is
 ========= ===============================================================================================================================
 when      what is looked at
 ========= ===============================================================================================================================
-before    the day rolls; the clock has gone back. A submit that comes with such an event is judged afterwards, so it is not placed
+before    overrides lapse; the day rolls; the clock has gone back. A submit with such an event is judged afterwards, so it is not placed
 handler   edge, heartbeat, wall clock, breaker: events that are about nothing else; timers of feeds and of the venue link
 after     reality beyond a limit, loss, drawdown, refusals, executions: consequences of reports, whatever handler wrote them
 ========= ===============================================================================================================================
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 import attrs
 
 from ..effects import Severity, Trigger, Usd, as_notional, order_key, to_text
-from . import feeds
+from . import feeds, operators
 from .bucket import FULL, left, take
 from .core import ACCOUNT, Core, in_words, scope_symbol, scope_text, strategy_scope
 from .events import (
@@ -43,7 +43,7 @@ from .events import (
     Restarted,
     SubmitOrder,
 )
-from .exposure import FLAT, NO_TALLY, UNPRICED, owner_of, sym_of, worst_value
+from .exposure import FLAT, NO_TALLY, UNPRICED, Book, owner_of, sym_of, worst_value
 from .freeze import HELD_BACK, trip
 from .limits import Source, in_force, overriding, sources
 from .order import Ended
@@ -52,6 +52,8 @@ from .thresholds import amount, rate, scopes_with
 from .turn import NS_PER_MS, Turn
 
 _MONEY_DIGITS = 24
+#: A clock that is so far behind the end of the log has been set back; less is how clocks are.
+_BEHIND_NS = 1_000 * NS_PER_MS
 _COMMANDS = (SubmitOrder, ReplaceOrder)
 
 
@@ -60,6 +62,8 @@ _COMMANDS = (SubmitOrder, ReplaceOrder)
 
 def before(turn: Turn, event: Event) -> None:
     """What is due before the event is handled."""
+    if turn.desk.overrides:
+        operators.lapse(turn)
     if turn.now_ns >= turn.flow.day_ends_ns:
         roll(turn)
     if turn.now_ns != event.at_ns and type(event) is not Restarted:
@@ -71,6 +75,8 @@ def after(turn: Turn, event: Event, old: Core) -> None:
     desk, was = turn.desk, old.desk
     if was is not None and (desk.rules is not was.rules or desk.overrides is not was.overrides) and type(event) is not Restarted:
         tune(turn)
+    if was is not None and desk.controls is not was.controls:
+        feeds.go_on(turn)
     if turn.grown and type(event) not in _COMMANDS:
         _violations(turn, old)
     if turn.moved:
@@ -92,11 +98,17 @@ def tune(turn: Turn) -> None:
 
 
 def gone_back(turn: Turn, event: Event) -> None:
-    """An event stamped before the core's time. A little is usual: events of several sources overtake each other."""
+    """An event stamped before the core's time. A little is usual: events of several sources overtake each other. A restart is stamped by
+    the clock of the new process: what was decided since by the time of day would be wrong for as long as it is behind."""
     limit = turn.desk.config.triggers.clock_jump_ms
     behind = turn.now_ns - event.at_ns
-    if limit is not None and behind > limit * NS_PER_MS:
-        _jumped(turn, f"an event is stamped {to_text(behind, 6)} ms before the one before it", behind, limit)
+    if limit is None:
+        if type(event) is Restarted and behind > _BEHIND_NS:
+            text = f"the clock is {to_text(behind, 6)} ms behind the log; until it gets there, windows and the day's end are off by that"
+            turn.alert(Severity.WARNING, "clock_behind", text)
+    elif behind > limit * NS_PER_MS:
+        whose = "the clock of the new process stands" if type(event) is Restarted else "an event is stamped"
+        _jumped(turn, f"{whose} {to_text(behind, 6)} ms before the record before it", behind, limit)
 
 
 def on_clock(turn: Turn, event: ClockReading) -> None:
@@ -134,6 +146,9 @@ def on_edge(turn: Turn, event: EdgeUpdate) -> None:
     feeds.heard(turn, scope)
     if not turn.desk.thresholds.edges and not turn.desk.overrides:
         return
+    if turn.desk.config.triggers.cool_downs:
+        # Nobody else asks for an edge that is past.
+        turn.flow = attrs.evolve(turn.flow, edges=turn.flow.edges.set(scope, event.edge_bps))
     for watched in dict.fromkeys((ACCOUNT, scope)):
         threshold = amount(turn.desk, turn.now_ns, watched, "edge_freeze_threshold_bps")
         if threshold is None or event.edge_bps >= threshold:
@@ -203,8 +218,9 @@ def _refused(turn: Turn, event: Event, old: Core) -> bool:
 def _violations(turn: Turn, old: Core) -> None:
     """Reality, and not a decision of ours, has made a worst case grow: a late fill, an overfill, a change at the venue."""
     for key in dict.fromkeys(turn.grown):
-        worst = worst_value(turn.books[key])
-        if worst <= worst_value(old.books.get(key, FLAT)):
+        book, was = turn.books[key], old.books.get(key, FLAT)
+        worst = worst_value(book)
+        if worst <= worst_value(was) or not _more(was, book):
             continue
         desk, owner, sym = turn.desk, owner_of(key), sym_of(key)
         symbol, strategy = desk.config.symbols[sym], desk.config.strategies[owner - 1] if owner else ""
@@ -220,6 +236,13 @@ def _violations(turn: Turn, old: Core) -> None:
             tightest = _tightest(sources(rules, overrides, name), name, strategy)
             if tightest is not None and value > as_notional(tightest[0]):
                 _violated(turn, scope, symbol, value, tightest, what)
+
+
+def _more(was: Book, now: Book) -> bool:
+    """Whether more can come to be held, long or short, than before. An order that fills only moves quantity from open to held, whatever the
+    mark makes of its value."""
+    longer = now.position + now.buy_qty > was.position + was.buy_qty
+    return longer or now.sell_qty - now.position > was.sell_qty - was.position
 
 
 def _tightest(found: Iterable[Source], name: str, strategy: str) -> tuple[Usd, str] | None:

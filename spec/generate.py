@@ -1,6 +1,6 @@
 """Writes the generated pages of the specification; with ``--check`` says which are stale instead.
 
-    python spec/generate.py           write spec/tables.md, spec/risk.md, spec/diagrams.md and spec/invariants.md
+    python spec/generate.py           write spec/tables.md, spec/risk.md, spec/settings.md, spec/diagrams.md and spec/invariants.md
     python spec/generate.py --check   exit 1 and name the stale ones
 
 The pages depend on the program and its tests alone: no date, no path, no order of a hash map.
@@ -13,10 +13,17 @@ from pathlib import Path
 import diagrams
 import invariants
 import risk_tables
+import settings_page
 import tables
 
 FOLDER = Path(__file__).resolve().parent
-PAGES = {"tables.md": tables.render, "risk.md": risk_tables.render, "diagrams.md": diagrams.render, "invariants.md": invariants.render}
+PAGES = {
+    "tables.md": tables.render,
+    "risk.md": risk_tables.render,
+    "settings.md": settings_page.render,
+    "diagrams.md": diagrams.render,
+    "invariants.md": invariants.render,
+}
 
 
 def stale() -> dict[str, str]:

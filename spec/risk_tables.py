@@ -156,8 +156,23 @@ def series() -> list[str]:
 
 _GATE = """Every submit and replace passes these in order (`fsm/risk.py`). The first that fails denies with its code. Rows of form judge
 without the rest; the last column names the figure that a limit compares."""
+_TRIGGERS = """Why a freeze begins (`fsm/triggers.py`), and whether it may end without a person.
+
+An edge freezes the scope of the rule whose figure it undercuts: below the account's threshold the account, in whichever symbol it was
+told; below a symbol's own that symbol; below both, both.
+
+A freeze that may cool down does so where `triggers` configures it for its class (`fsm/cool_down.py`). The wait begins when the scope is
+proven empty. It lasts `wait`, doubled with each repeat, up to `cap`; a freeze is a repeat if it begins within `memory` of the end of
+the one before, of the same class in the same scope. It lifts when the wait is over, unless its cause is still there (a feed that is
+away, a breaker that is open, an edge whose last reading is too low), the venue or the store is away, or the runner stops: then the
+same wait begins again. After `repeats` of them, and whenever something of another class, a person, a peer or a part of the bot has
+frozen the scope too, or the scope was in reduce-only, only a person lifts it."""
 _COMMANDS = """Each names who gives it (`fsm/operators.py`, `fsm/freeze.py`). A rejected command changes nothing and stands in the log with
-its answer."""
+its answer.
+
+Names are self-declared: nobody checks that ann is ann, and the second person of an override is one by another name. The control socket
+adds what the system knows of the caller, "ann (uid 1000)", and leaves that out when it compares names. Whoever may open the socket, or
+knows the token, may say anything; so it is the file's permissions that keep others out."""
 
 
 def render() -> str:
@@ -166,7 +181,7 @@ def render() -> str:
         ("The gate", _GATE, gate()),
         ("Limits", "The figures of a rule (`fsm/limits.py`). Where several rules hold for an order, each has to be kept.", limits()),
         ("Scopes", "What a freeze covers. An order lies in several scopes; the strictest mode counts (`fsm/core.py`).", scopes()),
-        ("Triggers", "Why a freeze begins (`fsm/triggers.py`), and whether it may end without a person (`fsm/cool_down.py`).", triggers()),
+        ("Triggers", _TRIGGERS, triggers()),
         ("Commands of operators", _COMMANDS, commands()),
         ("Refusals of the control socket", "Requests that never became a command (`adapters/control.py`).", refusals()),
         ("Metrics", "Prometheus series and their labels (`adapters/metrics.py`, `adapters/gauges.py`).", series()),

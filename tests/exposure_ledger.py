@@ -72,6 +72,7 @@ class Sums:
     adopted: int = 0
     worst: int = 0
     gain: int = 0
+    marks: dict[int, None] = Factory(dict)
 
     def price(self, mark: int) -> None:
         """The first price is that at which the opening position is taken over."""
@@ -79,6 +80,7 @@ class Sums:
             self.cash -= cost(self.contract, self.opening, mark)
             self.adopted = mark
         self.mark = mark
+        self.marks[mark] = None
 
     def weigh(self) -> tuple[int, int]:
         """By how much worst case and result have moved."""
@@ -235,13 +237,20 @@ class Ledger:
         left = max(order.qty, pending.qty if pending else 0) - filled
         if order.ended is not Ended.NO or left <= 0:
             return View(filled, paid)
-        assert order.price in (None, order.reserve), f"order {order.key} is valued at another price than its own"
         asked = pending.price if pending else None
-        value = left * (SCALE if contract.inverse else max(order.reserve, asked or 0))
+        reserves = [(order.price, order.reserve), *([(pending.price, pending.reserve)] if pending and pending.reserve else [])]
+        assert all(self._right(order, price, reserve) for price, reserve in reserves), f"order {order.key} is valued at another price"
+        value = left * (SCALE if contract.inverse else max(asked or 0, *[reserve for _, reserve in reserves]))
         unknown = not order.accepted and order.requests.doubt_ns != 0
         rests = order.price is not None and (not order.spec.conditional or order.triggered)
         levels = tuple(dict.fromkeys(at for at in (order.price, asked) if at is not None)) if rests else ()
         return View(filled, paid, left, value, 1, int(unknown), levels)
+
+    def _right(self, order: Order, price: int | None, reserve: int) -> bool:
+        """At its own price; a sell below the mark at a mark that there was."""
+        if price is None or reserve == price:
+            return True
+        return order.spec.side is Side.SELL and reserve > price and reserve in self.book(0, order.spec.sym).marks
 
     # --- comparing -------------------------------------------------------------------------------------------------
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import attrs
 import pytest
-from haltcore.effects import Denied, Mode, OrdType, Place, price, qty, usd
+from haltcore.effects import Denied, Mode, OrdType, Place, Trigger, price, qty, usd
 from haltcore.fsm import checks
 from haltcore.fsm.bucket import left
 from haltcore.fsm.core import resting_key
-from haltcore.fsm.events import Heartbeat, OrderReplaced, Restarted, SubmitOrder
+from haltcore.fsm.events import Freeze, Heartbeat, OrderReplaced, Restarted, SubmitOrder
 from haltcore.fsm.levels import EMPTY_LEVELS
 from haltcore.fsm.limits import LimitRule, Limits, Rate
-from haltcore.fsm.turn import resting_levels
+from haltcore.fsm.turn import Turn, resting_levels
 from hypothesis import given, settings
 from immutables import Map
 
@@ -33,7 +33,7 @@ from tests.gate_world import (
     put_override,
     reducing,
 )
-from tests.helpers import BTC, BUY, ETH, SELL, Session, VenueTraits
+from tests.helpers import BTC, BUY, ETH, SELL, Session, VenueTraits, config
 
 STOP_LIMIT, STOP_MARKET = OrdType.STOP_LIMIT, OrdType.STOP_MARKET
 
@@ -167,6 +167,20 @@ def test_a_feed_that_was_never_heard_of_is_lost() -> None:
     assert denial(s) == "feed_lost"
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_from_the_start_until_the_first_data_a_feed_is_lost(restarted: bool) -> None:
+    s = Session(config(rules=(LimitRule(Limits(feed_lost_ms=1_000), symbol=BTC),)))
+    if restarted:
+        s.mark(100)
+        s.restart()
+        s.answer_stock()
+    assert denial(s) == "feed_lost"
+    s.mark(100, ETH)
+    assert denial(s) == "feed_lost"
+    s.feed(Heartbeat(s.now, BTC))
+    assert denial(s) == ""
+
+
 # --- duplicates -------------------------------------------------------------------------------------------------------------------
 
 
@@ -237,9 +251,23 @@ def test_what_is_remembered_is_bounded_by_two_windows() -> None:
         assert denial(s, BUY, number, 1) == "duplicate_order"
         if number > 49:
             assert denial(s, BUY, number - 49, 1) == "duplicate_order"
-        most = max(most, len(s.core.flow.intents))
+        most = max(most, len(s.core.flow.intents) + len(s.core.flow.intents_before))
         s.wait(10)
     assert 50 <= most <= 101
+
+
+def test_old_intents_are_dropped_without_a_walk_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that looked at every intent of a window would take 0.1 s after 100,000 of them; they are dropped as a whole."""
+    s = Session(limits=Limits(duplicate_window_ms=500), thorough=False)
+    for number in range(1, 40):
+        s.submit(BUY, number, 1)
+    looked_at: list[int] = []
+    monkeypatch.setattr(Turn, "order", lambda _, key: looked_at.append(key))
+    for number, kept in ((41, 40), (42, 2), (43, 2)):
+        s.wait(500)
+        s.submit(BUY, number, 1)
+        assert len(s.core.flow.intents) + len(s.core.flow.intents_before) == kept
+    assert not looked_at
 
 
 def test_fingerprints_are_small_and_do_not_depend_on_the_process() -> None:
@@ -487,3 +515,11 @@ def test_the_first_denial_says_who_froze_and_why() -> None:
     s.ask()
     assert s.one(Denied).reason == "frozen, and open orders are being cancelled: manual by tester: the venue looks ill"
     assert not s.got(Place)
+
+
+def test_a_freeze_by_nobody_is_not_said_to_be_ours() -> None:
+    s = at_mark()
+    s.feed(Freeze(s.now, "", Trigger.MANUAL, "looks odd", ""))
+    s.prove_empty()
+    s.ask()
+    assert s.one(Denied).reason == "frozen: manual by nobody named: looks odd"

@@ -235,7 +235,15 @@ def test_replay_asks_for_the_seal_only_when_told(log: Path) -> None:
     result = run("replay", str(log))
     assert result.exit_code == 0
     assert "torn tail" in result.output
-    assert run("replay", str(log), "--require-seal").exit_code == 2
+    result = run("replay", str(log), "--require-seal")
+    assert result.exit_code == 2
+    assert "What is there are the bytes that haltcore wrote, but the log was not closed" in result.output
+    assert "not the bytes" not in result.output
+    told = json.loads(run("replay", str(log), "--require-seal", "-o", "json").output)
+    assert (told["kind"], told["fault"]) == ("broken", "not sealed")
+    assert "was not closed" in told["in_words"]
+    log.write_bytes(log.read_bytes().replace(b"buy", b"bug", 1))
+    assert "These are not the bytes that haltcore wrote" in run("replay", str(log), "--require-seal").output
 
 
 def test_a_changed_rule_diverges_readably(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

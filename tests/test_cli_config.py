@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from haltcore.adapters.cli import main
 from haltcore.adapters.cli_config import config_hash
-from haltcore.adapters.settings import parse, read
+from haltcore.adapters.settings import load, parse
+from haltcore.adapters.settings_guide import example
 from haltcore.adapters.settings_text import to_toml
 
 from tests.test_settings import BROKEN, FULL
@@ -82,7 +83,7 @@ def test_what_can_run_is_summed_up(good: Path, monkeypatch: pytest.MonkeyPatch) 
         "  symbols      BTCUSDT, ETH/USDT:USDT",
         "  strategies   mm, arb",
         "  restricted   BTCUSDT",
-        f"  hash         {config_hash(parse(FULL))}",
+        f"  hash         {config_hash(parse(FULL).config)}",
     ]
     assert lines[7:10] == [
         "LIMITS", "  account", "    max_inventory_usd            10000  worst-case value of one symbol, on the order's side"
@@ -109,10 +110,10 @@ def test_a_file_without_limits_says_so(tmp_path: Path) -> None:
 
 def test_show_prints_what_could_stand_in_the_file(good: Path, tmp_path: Path) -> None:
     shown = run(str(good), "--show").stdout
-    assert shown == to_toml(read(good).config, read(good).instruments)
+    assert shown == to_toml(load(good).config, load(good).instruments)
     again = tmp_path / "again.toml"
     again.write_text(shown)
-    assert read(again) == read(good)
+    assert load(again) == load(good)
     assert run(str(again), "--show").stdout == shown
     good.write_text('symbols = ["A"]')
     assert run(str(good), "--show").stdout.startswith('symbols = ["A"]\n')
@@ -126,7 +127,8 @@ def test_show_keeps_its_output_free_of_faults(bad: Path) -> None:
 
 def test_the_effective_configuration_as_json(good: Path) -> None:
     answer = json.loads(run(str(good), "-o", "json").stdout)
-    assert (answer["runs"], answer["exit_code"], answer["hash"]) == (True, 0, config_hash(parse(FULL)))
+    assert (answer["runs"], answer["exit_code"], answer["hash"]) == (True, 0, config_hash(parse(FULL).config))
+    assert answer["notes"] == []
     assert answer["config"]["session"] == "mm00001"
     assert answer["config"]["limits"]["max_total_notional"] == "50000.5"
     assert {"rule": "account", "figure": "message_rate", "value": "100/1s"} in answer["limits"]
@@ -138,13 +140,46 @@ def test_the_effective_configuration_as_json(good: Path) -> None:
 
 
 def test_the_hash_is_of_what_is_configured_and_not_of_how_it_is_written() -> None:
-    config = parse(FULL)
-    assert config_hash(parse(to_toml(config))) == config_hash(config)
+    config = parse(FULL).config
+    assert config_hash(parse(to_toml(config)).config) == config_hash(config)
     assert config_hash(attrs.evolve(config, session="zzzzzzz")) == config_hash(config)
     assert config_hash(attrs.evolve(config, evidence_ms=2_001)) != config_hash(config)
 
 
-@pytest.mark.parametrize("arguments", [[], ["a.toml", "b.toml"], ["a.toml", "-o", "xml"]])
+def test_the_example_is_printed_and_can_run(tmp_path: Path) -> None:
+    result = run("--example")
+    assert (result.exit_code, result.stdout) == (0, example())
+    file = tmp_path / "bot.toml"
+    file.write_text(result.stdout)
+    result = run(str(file))
+    assert result.exit_code == 0
+    assert "  session      drawn at the start\n" in result.stdout
+    assert "NOTES" not in result.stdout
+
+
+def test_a_figure_that_can_never_bind_is_a_note_and_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = 'symbols = ["A"]\n[limits]\nmax_order_value = 1000\n[limits.band.high]\nmax_order_value = 2000\n'
+    Path("mm.toml").write_text(text)
+    result = run("mm.toml")
+    problem = "2000 can never bind, since 1000 always holds (account); give less, or leave it out"
+    assert result.exit_code == 0
+    assert result.stdout.endswith(
+        "\n\nNOTES   this can run, and is probably not what you mean\n"
+        f"  mm.toml:5: limits.band.high.max_order_value: {problem}\n"
+    )  # fmt: skip
+    answer = json.loads(run("mm.toml", "-o", "json").stdout)
+    assert (answer["runs"], answer["exit_code"]) == (True, 0)
+    assert answer["notes"] == [
+        {"file": "mm.toml", "line": 5, "key": "limits.band.high.max_order_value", "problem": problem, "expected": "", "example": ""}
+    ]  # fmt: skip
+    assert "never bind" not in run("mm.toml", "--show").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["a.toml", "b.toml"], ["a.toml", "-o", "xml"], ["a.toml", "--example"], ["--example", "--show"], ["--example", "-o", "json"]],
+)
 def test_usage(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 64
 

@@ -134,6 +134,42 @@ async def test_unfreeze_says_its_consequence_and_asks_back_on_a_terminal(place: 
 
 
 @live
+async def test_a_wrong_scope_is_told_in_the_words_of_a_shell(place: str) -> None:
+    async with Rig(control=place, conf=config(strategies=("mm",))) as rig:
+        cases: list[tuple[dict[str, Any], str]] = [
+            ({"symbol": BTC}, f"{BTC} is frozen: --symbol {BTC}"), ({"strategy": "mm"}, "strategy:mm is frozen: --strategy mm"),
+            ({"venue": True}, "venue is frozen: --venue"),
+        ]  # fmt: skip
+        for scope, words in cases:
+            await rig.bot.freeze("x", "ann", **scope)
+            result = await beside("unfreeze", *WHO)
+            assert result.exit_code == 1
+            assert f"error: not_frozen: the account is active; {words} (record " in result.output
+            await rig.bot.unfreeze("ann", "x", **scope)
+        assert "error: not_frozen: the account is active (record " in (await beside("unfreeze", *WHO)).output
+        assert "'XX' is not configured; leave out --symbol for the account (record " in (await beside("freeze", "--symbol", "XX")).output
+        assert "'x' is not configured; leave out --strategy for the account" in (await beside("unfreeze", "--strategy", "x", *WHO)).output
+
+
+@live
+async def test_status_says_what_froze_it_who_may_lift_it_and_what_holds_for_a_while(place: str) -> None:
+    async with Rig(control=place) as rig:
+        await rig.bot.freeze("one", "", symbol=BTC)
+        await rig.bot.begin_freeze("two", "ann", symbol=BTC)
+        await rig.bot.override_limits({"max_order_value": "5"}, 60_000, "ann", "a test", symbol=BTC)
+        await rig.bot.band(BTC, "high")
+        text = (await beside("status")).output
+        for words in ("manual by nobody named: one\n         also manual by ann (record ",
+                      "): two\n         needs a person: haltcore unfreeze --symbol BTCUSDT --who NAME --why TEXT\n",
+                      " UTC by ann, verified by ann: max_order_value 5; a test\n", "\nBAND     BTCUSDT is in band high\n"):  # fmt: skip
+            assert words in text
+        status = (await told("status"))["status"]
+        assert [t["reason"] for t in status["scopes"][0]["triggers"]] == ["one", "two"]
+        assert (status["scopes"][0]["lifts_itself"], status["scopes"][0]["lifts_in_s"], status["bands"]) == (False, None, {BTC: "high"})
+        assert status["overrides"][0]["limits"] == {"max_order_value": "5"}
+
+
+@live
 async def test_without_a_terminal_nothing_is_asked(place: str) -> None:
     async with Rig(control=place) as rig:
         await rig.bot.freeze("x", "ann")
@@ -203,10 +239,14 @@ async def test_limits_are_shown_changed_and_overridden(place: str) -> None:
         assert result.exit_code == 0
         assert "account: message_rate 100/1s\n" in result.output
         assert f"symbol {BTC}, window 01:00-01:30 UTC: max_open_orders 3\n" in result.output
-        result = await beside("limits", "set", "max_order_value=500", "message_rate=none", "prevent_self_match=true", *WHO)
+        result = await beside("limits", "set", "max_order_value=500", "message_rate=90/1s", "prevent_self_match=true", *WHO)
         assert result.exit_code == 0
-        assert "account: max_order_value 500, prevent_self_match true\n" in result.output
-        assert rig.bot.limits().rules[0].limits == Limits(max_order_value=usd("500"), prevent_self_match=True)
+        assert "account: max_order_value 500\naccount: message_rate 90/1s\naccount: prevent_self_match true\n" in result.output
+        result = await beside("limits", "set", "max_order_value=500", *WHO)
+        assert (result.exit_code, result.output.startswith("no change: the figures are these already\n")) == (0, True)
+        assert rig.bot.limits().rules[0].limits == Limits(
+            max_order_value=usd("500"), message_rate=Rate(90, 1_000), prevent_self_match=True
+        )
         answer = await told("limits", "override", "max_order_value=5000", "--for", "15m", "--symbol", BTC, *WHO)
         number = answer["record"]
         (override,) = rig.bot.limits().overrides
@@ -224,6 +264,19 @@ async def test_limits_are_shown_changed_and_overridden(place: str) -> None:
         assert (result.exit_code, "'max_ordr' is no figure; there are" in result.output) == (1, True)
         assert rig.events(OperatorRefused)[-1].command == "limits-set"
     assert rig.replayed().kind is Kind.SAME
+
+
+@live
+async def test_a_limit_below_what_is_used_says_so(place: str) -> None:
+    async with Rig(control=place) as rig:
+        await rig.bot.mark(BTC, 100)
+        await rig.bot.submit(BTC, "buy", 55, 100)
+        result = await beside("limits", "set", "max_inventory_usd=1000", "max_open_orders=9", *WHO)
+        assert result.output.startswith("changed; already exceeded: max_inventory_usd (BTCUSDT) 5500 of 1000, 550 % (record ")
+        answer = await told("limits", "override", "max_inventory_usd=500", "--for", "15m", *WHO)
+        assert answer["text"] == f"override {answer['record']} holds; already exceeded: max_inventory_usd (BTCUSDT) 5500 of 500, 1100 %"
+        result = await beside("limits", "override", "max_inventory_usd=500", "--for", "400d", *WHO)
+        assert "error: invalid_duration: for_ms: 400 days are too long for an override; give at most 366" in result.output
 
 
 @live
@@ -338,6 +391,7 @@ def test_help_of_every_verb() -> None:
         assert run(verb, "--help").exit_code == 0
     for verb in ("set", "override", "verify", "end"):
         assert "--who" in run("limits", verb, "--help").output
+    assert "another person than the one who asked" in " ".join(run("limits", "verify", "--help").output.split())
 
 
 @live

@@ -14,6 +14,7 @@ from haltcore.adapters.cli import main
 from haltcore.adapters.cli_what_if import _money
 from haltcore.adapters.disk import RealDisk
 from haltcore.effects import bps, qty
+from haltcore.fsm.events import ChangeLimits
 from haltcore.fsm.exposure import UNPRICED
 from haltcore.fsm.limits import LimitRule, Limits
 
@@ -182,6 +183,15 @@ def test_a_file_of_limits_and_single_figures_on_top(fallen: tuple[str, dict[str,
     assert found["other"]["freezes"][0]["record"] == at["edge 3"]
 
 
+def test_of_a_whole_file_of_settings_the_limits_are_taken(fallen: tuple[str, dict[str, int]], tmp_path: Path) -> None:
+    file = tmp_path / "bot.toml"
+    file.write_text('session = "other01"\nsymbols = ["DOGE"]\nseed = 9\n[limits]\nedge_freeze_threshold_bps = 15\n[sweep]\nattempts = 1\n')
+    found = as_json(fallen[0], "--limits", str(file))
+    assert [(c["rule"], c["figure"], c["recorded"], c["other"]) for c in found["changed"]] == [
+        ("account", "edge_freeze_threshold_bps", "5", "15")
+    ]  # fmt: skip
+
+
 def test_where_a_figure_applies(tmp_path: Path) -> None:
     session = Taped(strategies=("mm", "hedge"), rules=(LimitRule(Limits(max_order_qty=qty(50)), strategy="mm"),))
     session.mark(100)
@@ -285,3 +295,28 @@ def test_nothing_is_written(demo: demos.Result) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
     run(demo.files[0], "--set", "max_order_qty=1")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_change_in_the_log_is_said_to_hold_instead(tmp_path: Path) -> None:
+    session = Taped(limits=Limits(max_order_qty=qty(50)))
+    session.feed(ChangeLimits(session.now, LimitRule(Limits(max_order_qty=qty(40))), "ops", "x"))
+    session.mark(100)
+    session.working(amount=30)
+    path = written(session, tmp_path / "a.jsonl")
+    changed = session.last - 4
+    sentence = f"From record {changed} the log's change of max_order_qty (account: 40) holds instead."
+    assert sentence in run(path, "--set", "max_order_qty=7").output
+    found = as_json(path, "--set", "max_order_qty=7")
+    assert found["superseded"] == [
+        {"record": changed, "utc": "2001-09-09 01:46:40.000", "rule": "account", "figure": "max_order_qty", "value": "40"}
+    ]
+    assert found["meaning"][0] == sentence
+    assert "holds instead" not in run(path, "--set", "price_collar_bps=7", "--symbol", BTC).output
+
+
+def test_a_rule_for_what_the_log_does_not_have_names_the_option(fallen: tuple[str, dict[str, int]]) -> None:
+    result = run(fallen[0], "--set", "max_order_qty=1", "--symbol", "XX")
+    assert "--symbol: 'XX' is not among the symbols of the log; it has BTCUSDT, ETHUSDT" in result.output
+    assert "--strategy: 'XX' is not among the strategies of the log; it has none" in run(
+        fallen[0], "--set", "max_order_qty=1", "--strategy", "XX").output
+    assert "rules[" not in result.output

@@ -117,7 +117,7 @@ def test_the_text_is_pinned() -> None:
     assert EVENTS.encode(submit).startswith(start)
     assert STATE.encode(EMPTY) == (
         b'{"seq":0,"now_ns":1,"orders":[],"closed":[],"books":[],"account":{"worst":"0","gain":"0","open_orders":0},"teams":[],'
-        b'"flow":{"messages":"0","rejects":"0","executions":[],"intents":[],"feeds":[],"days":[],"day_ends_ns":0,"intents_ns":0},"desk":null}'
+        b'"flow":{"messages":"0","rejects":"0","executions":[],"intents":[],"feeds":[],"edges":[],"days":[],"day_ends_ns":0,"intents_ns":0,"intents_before":[]},"desk":null}'
     )
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from haltcore.adapters import control_words
-from haltcore.adapters.answers import CommandRejected
+from haltcore.adapters import operations
+from haltcore.adapters.answers import CommandRejected, OrderDenied
 from haltcore.adapters.control import PACE, REFUSALS, TOKEN_VARIABLE, Control
 from haltcore.adapters.control_socket import MAX_CONNECTIONS, MAX_LINE
 from haltcore.adapters.control_words import WORDS
-from haltcore.effects import Mode, usd
-from haltcore.fsm.config import ConfigRefused
+from haltcore.adapters.journal import JournalFailed
+from haltcore.effects import Mode, bps, usd
+from haltcore.fsm.config import ConfigRefused, CoolDown, FreezeClass, Triggers
 from haltcore.fsm.events import (
     ChangeLimits,
     EndOverride,
@@ -327,19 +328,127 @@ async def test_what_was_refused_last_is_recorded_at_the_end() -> None:
 
 
 @simulated
-async def test_too_many_requests_are_put_off_but_never_the_freeze_that_changes_something() -> None:
+async def test_too_many_requests_are_put_off_but_never_a_freeze() -> None:
     async with Rig(HandVenue()) as rig:
         desk = Control(rig.bot, "s")
         answers = [await say(desk, command="status") for _ in range(PACE.count + 5)]
         assert [answer["ok"] for answer in answers] == [True] * PACE.count + [False] * 5
         assert answers[-1]["code"] == "too_many"
         seq = rig.bot.core.seq
-        assert (await say(desk, command="freeze", symbol=BTC))["ok"]
-        assert (await say(desk, command="freeze", symbol=BTC))["code"] == "too_many", "it is frozen already"
+        first = await say(desk, command="freeze", symbol=BTC)
+        assert (await say(desk, command="freeze", symbol=BTC)) == first, "what holds already is answered, and counted"
         assert (await say(desk, command="freeze"))["ok"]
         assert rig.bot.core.seq >= seq + 3
+        assert (await say(desk, command="freeze", symbol="NOPE"))["code"] == "unknown_scope"
+        events, told = len(rig.events(Freeze)), len(refusals(rig))
+        for _ in range(1_000):
+            again = await say(desk, command="freeze", wait=True, symbol=BTC)
+            assert (again["record"], again["mode"], again["proof"]["verified"]) == (first["record"], "frozen", True)
+        assert (len(rig.events(Freeze)), len(refusals(rig))) == (events, REFUSALS)
+        assert told < REFUSALS
+        assert any(refusal.reason.startswith("frozen_already: ") for refusal in refusals(rig))
         await later(1)
         assert (await say(desk, command="status"))["ok"]
+
+
+@simulated
+async def test_a_persons_freeze_in_a_crowd_keeps_a_freeze_that_would_pass() -> None:
+    """The scope is frozen already, and yet the word changes something: from now on it is a person's to lift."""
+    triggers = Triggers(cool_downs=(CoolDown(FreezeClass.EDGE, 1_000, 1_000),))
+    async with Rig(HandVenue(), conf=config(limits=Limits(edge_freeze_threshold_bps=bps(2)), triggers=triggers)) as rig:
+        desk = Control(rig.bot, "s")
+        await rig.bot.edge(BTC, "1")
+        await rig.bot.proof()
+        await rig.bot.edge(BTC, "5")
+        for _ in range(PACE.count + 5):
+            await say(desk, command="status")
+        assert (await say(desk, command="freeze", who="ann"))["ok"]
+        assert [event.by for event in rig.events(Freeze)] == [f"ann ({PEER})"]
+        await later(5)
+        assert rig.bot.mode("") is Mode.FROZEN
+
+
+# --- while the runner starts ----------------------------------------------------------------------------------------
+
+
+def _slow_to_read(rig: Rig) -> asyncio.Event:
+    """A long log: it is read when the event is set."""
+    read, real = asyncio.Event(), rig.bot._open_journal
+
+    async def slow(path: str) -> None:
+        await read.wait()
+        await real(path)
+
+    rig.bot._open_journal = slow  # type: ignore[method-assign]
+    return read
+
+
+@pytest.mark.parametrize("continued", [False, True])
+@simulated
+async def test_a_freeze_during_the_start_is_the_first_thing_in_the_session(continued: bool) -> None:
+    rig = Rig(HandVenue())
+    if continued:
+        async with rig:
+            await rig.bot.mark(BTC, "100")
+        rig = Rig(HandVenue(), disk=rig.disk)
+    read, desk, kind = _slow_to_read(rig), Control(rig.bot, "s"), "Restarted" if continued else "Started"
+    start = asyncio.ensure_future(rig.bot.start())
+    await later(0.1)
+    refused = await say(desk, command="unfreeze", **OPS)
+    assert (refused["ok"], refused["code"]) == (False, "starting")
+    assert (await say(desk, command="freeze", symbol="NOPE"))["code"] == "unknown_scope"
+    await raw(desk, b"x")
+    words: list[dict[str, Any]] = [{"who": "ann", "reason": "do not start"}, {"symbol": BTC}, {"who": "bob"}]
+    freezes = [asyncio.ensure_future(say(desk, command="freeze", **word)) for word in words]
+    for _ in range(1_000):
+        await raw(desk, b"x")
+    await later(1)
+    assert not any(answer.done() for answer in freezes)
+    read.set()
+    await start
+    answers = [await answer for answer in freezes]
+    assert [(event.by, event.scope) for event in rig.events(Freeze)] == [(f"ann ({PEER})", ""), (PEER, BTC)], "one for each scope"
+    assert [type(event).__name__ for event, _ in rig.seen[:4]] == [kind, "Freeze", "Freeze", "OperatorRefused"]
+    first = rig.bot.core.seq - len(rig.seen) + 1
+    for answer, by in zip(answers, ("ann", "uid", "ann"), strict=True):
+        event = rig.seen[answer["record"] - first][0]
+        assert (answer["ok"], answer["mode"]) == (True, "freezing")
+        assert isinstance(event, Freeze)
+        assert event.by.startswith(by)
+    assert rig.bot.mode("") is not Mode.ACTIVE
+    assert (refusals(rig)[0].command, refusals(rig)[0].reason[:9]) == ("unfreeze", "starting:")
+    assert len(refusals(rig)) == REFUSALS
+    with pytest.raises(OrderDenied):
+        await buy(rig.bot)
+    await rig.bot.stop()
+    assert rig.replayed().kind is Kind.SAME
+
+
+@simulated
+async def test_a_freeze_during_a_start_that_fails_is_told_so() -> None:
+    rig = Rig(HandVenue())
+    rig.disk.content[LOG] = bytearray(b"no log\n")
+    read = _slow_to_read(rig)
+    start = asyncio.ensure_future(rig.bot.start())
+    await later(0.1)
+    answer = asyncio.ensure_future(say(Control(rig.bot, "s"), command="freeze"))
+    await later(0.1)
+    read.set()
+    with pytest.raises(JournalFailed):
+        await start
+    assert ((await answer)["ok"], (await answer)["code"]) == (False, "stopped")
+
+
+@simulated
+async def test_freezes_of_what_does_not_exist_do_not_come_through_a_crowd() -> None:
+    async with Rig(HandVenue()) as rig:
+        desk = Control(rig.bot, "s")
+        for _ in range(PACE.count):
+            await say(desk, command="status")
+        seq = rig.bot.core.seq
+        assert (await say(desk, command="freeze", symbol="NOPE"))["code"] == "unknown_scope"
+        assert (await say(desk, command="freeze", symbol=BTC))["ok"]
+        assert type(rig.seen[seq][0]) is OperatorRefused
 
 
 # --- the token ------------------------------------------------------------------------------------------------------
@@ -565,7 +674,7 @@ async def test_a_start_that_fails_leaves_no_file(tmp_path: Path) -> None:
 
 @operated
 async def test_many_symbols_are_looked_through_in_a_thread(tmp_path: Path) -> None:
-    symbols = tuple(f"S{n}" for n in range(control_words.FEW + 1))
+    symbols = tuple(f"S{n}" for n in range(operations.FEW + 1))
     venue = HandVenue()
     async with Rig(venue, conf=config(symbols=symbols, limits=Limits(max_inventory_usd=usd("10"))), control=str(tmp_path / "s")) as rig:
         await rig.bot.mark("S3", 5)

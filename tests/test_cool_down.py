@@ -6,14 +6,16 @@ put in its way, at each moment that it may come: before the proof, during the wa
 refuse any lift that no person and no cool-down has decided.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from haltcore.adapters.memory_store import MemoryState
 from haltcore.effects import (
     AcquireLease,
     Alert,
     ClearFreeze,
+    Effect,
     Mode,
     ModeChanged,
     PublishFreeze,
@@ -44,7 +46,7 @@ from haltcore.fsm.events import (
 )
 from haltcore.fsm.limits import LimitRule, Limits, Rate
 
-from tests.helpers import BTC, MS, Session, config
+from tests.helpers import BTC, ETH, MS, Session, config
 
 EDGE = CoolDown(FreezeClass.EDGE, wait_ms=1_000, cap_ms=3_000, repeats=3, memory_ms=60_000)
 NETWORK = CoolDown(FreezeClass.NETWORK, wait_ms=2_000, cap_ms=60_000, repeats=2, memory_ms=60_000)
@@ -58,7 +60,10 @@ def session(*cool_downs: CoolDown, **fields: Any) -> Session:
 
 
 def collapse(s: Session, symbol: str = BTC) -> None:
-    s.feed(EdgeUpdate(s.now, symbol, bps(150)))
+    """The edge collapses, and is well again at once; ``s.effects`` are those of the collapse."""
+    effects = s.feed(EdgeUpdate(s.now, symbol, bps(150)))
+    s.feed(EdgeUpdate(s.now, symbol, bps(400)))
+    s.effects = effects
 
 
 def proven(s: Session) -> SetTimer:
@@ -98,6 +103,33 @@ def test_it_begins_with_the_proof_and_lifts_the_freeze_when_it_is_over() -> None
     changed = s.one(ModeChanged)
     assert (changed.mode, changed.by, changed.reason, changed.epoch) == (Mode.ACTIVE, "haltcore", "cool-down of 1000 ms is over", 2)
     assert s.submit()
+
+
+def test_it_waits_for_an_edge_that_is_well_again() -> None:
+    s = session()
+    s.feed(EdgeUpdate(s.now, ETH, bps(199)))
+    s.prove_empty()
+    for _ in range(3):
+        s.fire(timer(s))
+        assert s.mode() is Mode.FROZEN
+    s.feed(EdgeUpdate(s.now, BTC, bps(400)))
+    s.fire(timer(s))
+    assert s.mode() is Mode.FROZEN, "another symbol's edge says nothing about this one"
+    s.feed(EdgeUpdate(s.now, ETH, bps(200)))
+    s.fire(timer(s))
+    assert s.mode() is Mode.ACTIVE
+
+
+def test_a_symbol_waits_for_its_own_edge_alone() -> None:
+    s = session(limits=Limits(), rules=(LimitRule(Limits(edge_freeze_threshold_bps=bps(300)), BTC),))
+    s.feed(EdgeUpdate(s.now, BTC, bps(299)))
+    s.prove_empty()
+    s.feed(EdgeUpdate(s.now, ETH, bps(1)))
+    s.fire(timer(s))
+    assert s.mode(BTC) is Mode.FROZEN
+    s.feed(EdgeUpdate(s.now, BTC, bps(300)))
+    s.fire(timer(s))
+    assert s.mode(BTC) is Mode.ACTIVE
 
 
 def test_without_one_for_the_class_nothing_is_lifted() -> None:
@@ -147,10 +179,12 @@ def test_each_scope_and_class_counts_for_itself() -> None:
     s.feed(EdgeUpdate(s.now, BTC, bps(250)))
     s.prove_empty()
     assert (timer(s).key, timer(s).due_ns) == (timer_key(1), s.now + 1_000 * MS)
+    s.feed(EdgeUpdate(s.now, BTC, bps(300)))
     s.fire(timer(s))
     s.feed(EdgeUpdate(s.now, "", bps(150)))
     s.prove_empty()
     assert (timer(s).key, timer(s).due_ns) == (timer_key(0), s.now + 1_000 * MS)
+    s.feed(EdgeUpdate(s.now, "", bps(200)))
     s.fire(timer(s))
     s.feed(BreakerChanged(s.now, "place", True, "ill"))
     s.feed(BreakerChanged(s.now, "place", False, "well"))
@@ -378,6 +412,99 @@ def test_a_peer_s_own_freeze_in_the_latch_makes_it_a_person_s_turn() -> None:
     s.latch(s.one(ReadFreeze), LatchRow("", 7, Trigger.MANUAL, "no", "peer"))
     s.fire(waiting)
     assert (s.effects, s.mode()) == ((), Mode.FROZEN)
+
+
+class Process(Session):
+    """One of two processes over one store."""
+
+    def __init__(self, state: MemoryState, name: str, **fields: Any) -> None:
+        super().__init__(config(**{"store": STORE, "limits": LIMITS, "triggers": Triggers(cool_downs=(EDGE,)), **fields}))
+        self.state, self.name = state, name
+        self.exchange(self.all(ReadFreeze)[-1:])
+
+    def exchange(self, effects: Iterable[Effect]) -> None:
+        """The store serves these."""
+        for effect in effects:
+            done = True
+            if isinstance(effect, PublishFreeze):
+                self.state.publish(effect, self.name)
+            elif isinstance(effect, ClearFreeze):
+                done = self.state.clear(effect.scope, effect.latch_epoch)
+            elif not isinstance(effect, ReadFreeze):
+                continue
+            self.exchange(self.latch(effect, *self.state.rows(), kind=LatchKind.OK if done else LatchKind.STALE))
+
+    def poll(self) -> None:
+        self.exchange(self.fire(purpose=Purpose.LATCH))
+
+    def proven(self) -> None:
+        self.lease(self.all(AcquireLease)[-1])
+        self.prove_empty()
+
+
+OWN_WORDS: dict[str, Callable[[Process], object]] = {
+    "person": lambda s: s.feed(Freeze(s.now, "", Trigger.MANUAL, "hands off", "ann")),
+    "own trigger": lambda s: collapse(s, ETH),
+}
+
+
+@pytest.mark.parametrize("word", OWN_WORDS)
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_word_at_a_process_that_followed_keeps_the_one_it_followed_from_lifting(word: str, seen: bool) -> None:
+    """B followed A's transient freeze; then B has a word of its own. Whether A hears of it before its wait is over or not, it stays."""
+    state = MemoryState(lambda: 0)
+    a, b = Process(state, "a"), Process(state, "b")
+    collapse(a)
+    a.exchange(a.got(PublishFreeze))
+    a.proven()
+    waiting = timer(a)
+    b.poll()
+    b.proven()
+    assert (b.mode(), control(b).trigger) == (Mode.FROZEN, Trigger.PEER)
+    OWN_WORDS[word](b)
+    b.exchange(b.got(PublishFreeze))
+    if seen:
+        a.poll()
+        assert not control(a).transient
+    a.exchange(a.fire(waiting))
+    for _ in range(3):
+        a.poll()
+        b.poll()
+    assert (a.mode(), b.mode()) == (Mode.FROZEN, Mode.FROZEN)
+    a.unfreeze()
+    a.exchange(a.got(ClearFreeze))
+    assert a.mode() is Mode.ACTIVE
+    b.poll()
+    a.poll()
+    assert (a.mode(), b.mode()) == (Mode.FREEZING, Mode.FROZEN), "a word is lifted where it was said"
+    b.unfreeze()
+    b.exchange(b.got(ClearFreeze))
+    assert b.mode() is Mode.ACTIVE
+
+
+def test_two_processes_that_froze_for_the_same_reason_wait_for_a_person() -> None:
+    state = MemoryState(lambda: 0)
+    a, b = Process(state, "a"), Process(state, "b")
+    for s in (a, b):
+        collapse(s)
+        said = s.got(PublishFreeze)
+        s.proven()
+        s.exchange(said)
+    a.poll()
+    assert [control(s).transient for s in (a, b)] == [False, False]
+
+
+def test_alone_in_the_store_the_freeze_ends_by_itself() -> None:
+    state = MemoryState(lambda: 0)
+    a, b = Process(state, "a"), Process(state, "b")
+    collapse(a)
+    a.exchange(a.got(PublishFreeze))
+    a.proven()
+    waiting = timer(a)
+    b.poll()
+    a.poll()
+    a.exchange(a.fire(waiting))
+    assert (a.mode(), b.mode(), state.rows()) == (Mode.ACTIVE, Mode.FREEZING, ())
 
 
 def test_what_a_peer_has_frozen_is_never_lifted_by_itself() -> None:

@@ -407,3 +407,53 @@ def test_the_first_failure_is_the_one_that_is_told() -> None:
     with pytest.raises(ValueError, match="call 1"):
         compare(log(session.steps), refuse)
     assert told == [0]
+
+
+def test_a_change_in_the_log_replaces_what_was_supposed() -> None:
+    session = Taped(limits=Limits(max_order_qty=qty(50), max_open_orders=9))
+    session.feed(ChangeLimits(session.now, LimitRule(Limits(max_open_orders=8)), "ops", "x"))
+    before = what_if(session, limits(max_open_orders=3, max_order_qty=qty(7), price_collar_bps=bps(5)))
+    assert [(s.record, s.rule, s.figure, s.value) for s in before.superseded] == [
+        (session.last, "account", "max_order_qty", "none"), (session.last, "account", "max_open_orders", "8"),
+    ], "the collar was not changed in the log"  # fmt: skip
+    assert before.superseded[0].at_ns == session.now
+    first = session.last
+    session.feed(ChangeLimits(session.now, LimitRule(Limits(max_open_orders=5)), "ops", "x"))
+    again = what_if(session, limits(max_open_orders=3))
+    assert [(s.record, s.value) for s in again.superseded] == [(first, "8")], "said once, when it begins"
+    (late,) = what_if(session, limits(max_open_orders=8)).superseded
+    assert (late.record, late.value) == (session.last, "5"), "the first change came to what was supposed, the second left it"
+    assert what_if(session, same).superseded == ()
+
+
+@pytest.mark.parametrize("midstream", [False, True])
+def test_a_change_of_another_figure_leaves_what_was_supposed(midstream: bool) -> None:
+    """The command says all figures of its rule as they were in the log; what it did not change there it does not change here."""
+    session = Taped(limits=Limits(max_order_value=usd(1_000)))
+    session.mark(100)
+    session.feed(ChangeLimits(session.now, LimitRule(Limits(max_order_value=usd(1_000), max_open_orders=50)), "ops", "unrelated"))
+    session.mark(101)
+    first = session.last
+    session.working(amount=5)
+    sources = log(session.steps, (first,))
+    found = compare(sources[1:] if midstream else sources, limits(max_order_value=usd(100)))
+    assert [(ruling.recorded, ruling.other) for ruling in found.rulings] == [("sent", "max_order_value")]
+    assert found.superseded == ()
+    desk = found.core.desk
+    assert desk is not None
+    assert desk.rules[0].limits == Limits(max_order_value=usd(100), max_open_orders=50)
+
+
+def test_what_another_rule_was_supposed_to_say_stands() -> None:
+    session = Taped(limits=Limits(max_order_qty=qty(50)))
+    session.feed(ChangeLimits(session.now, LimitRule(Limits(max_order_qty=qty(9)), symbol=BTC), "ops", "x"))
+    assert what_if(session, limits(max_order_qty=qty(7))).superseded == ()
+
+
+def test_a_log_that_begins_after_the_change() -> None:
+    session = Taped(limits=Limits(max_order_qty=qty(50)))
+    session.feed(ChangeLimits(session.now, LimitRule(Limits(max_order_qty=qty(9))), "ops", "x"))
+    session.mark(100)
+    session.mark(101)
+    (late,) = compare(log(session.steps, (session.last - 1,))[1:], limits(max_order_qty=qty(7))).superseded
+    assert (late.record, late.figure, late.value) == (session.last, "max_order_qty", "9")

@@ -7,6 +7,7 @@ misbehaves, a venue made by hand does so. Last, the runner on a real loop with a
 """
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -23,13 +24,14 @@ from haltcore.adapters.memory_store import MemoryState, MemoryStore
 from haltcore.adapters.paper import PaperVenue
 from haltcore.adapters.people import People
 from haltcore.adapters.runner import Runner
-from haltcore.effects import Cancel, CancelAll, CancelTarget, Effect, Mode, Place, SweepReport, SweepStatus, Trigger
-from haltcore.fsm.config import StorePolicy
+from haltcore.effects import Cancel, CancelAll, CancelTarget, Effect, Mode, Place, Qty, SweepReport, SweepStatus, Trigger, bps, price, usd
+from haltcore.fsm.config import Config, CoolDown, FreezeClass, StorePolicy, Triggers
 from haltcore.fsm.events import (
     Freeze,
     MarkPrice,
     OrderAccepted,
     OrderCancelled,
+    OrderFilled,
     OrderRejected,
     OutcomeKind,
     Restarted,
@@ -37,6 +39,7 @@ from haltcore.fsm.events import (
     SubmitOrder,
     VenueLink,
 )
+from haltcore.fsm.limits import Limits
 from haltcore.fsm.outcomes import outcome
 from haltcore.fsm.verdict import Kind
 
@@ -598,7 +601,7 @@ async def test_10_a_hand_over_refuses_what_is_held() -> None:
     await rig.bot.stop()
     with pytest.raises(OrderRefused) as caught:
         await order
-    assert caught.value.code == "stopping"
+    assert caught.value.code == "stopping_at_send"
     assert not rig.venue.called(Place)
 
 
@@ -629,3 +632,77 @@ def test_7_two_names_of_one_log_are_one_log(tmp_path: Path) -> None:
     link.symlink_to(log)
     runner = Runner(config(), venue=HandVenue(), journal=link)
     assert runner.status().journal == str(log)
+
+
+# --- a freeze that would end by itself, and what must not ----------------------------------------------------------------
+
+
+async def _cooling_down(bot: Runner) -> None:
+    """Frozen over the edge, which is well again: in a second that would pass."""
+    await bot.edge(BTC, "1")
+    await bot.proof()
+    await bot.edge(BTC, "5")
+    assert bot.status().modes == {"": Mode.FROZEN}
+
+
+def _fragile() -> Config:
+    cool_downs = (CoolDown(FreezeClass.EDGE, 1_000, 1_000),)
+    return config(limits=Limits(edge_freeze_threshold_bps=bps(2)), triggers=Triggers(cool_downs=cool_downs))
+
+
+@simulated
+async def test_bug_during_a_freeze_that_may_pass_makes_it_a_persons(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Rig(HandVenue(), conf=_fragile()) as rig:
+        await _cooling_down(rig.bot)
+        await later(2)
+        assert rig.bot.status().modes == {}, "left alone it passes"
+        await _cooling_down(rig.bot)
+        with monkeypatch.context() as planted:
+            planted.setattr(engine, "broken", lambda *_: ("SAFE-5: planted",))
+            for n in range(5):
+                await rig.bot.mark(BTC, str(100 + n))
+        assert [event.trigger for event in rig.events(Freeze)] == [Trigger.INVARIANT], "once, however often it is seen"
+        await later(10)
+        assert rig.bot.status().modes == {"": Mode.FROZEN}
+        await rig.bot.unfreeze("ops", "looked into it")
+        with monkeypatch.context() as planted:
+            planted.setattr(engine, "broken", lambda *_: ("SAFE-5: planted",))
+            await rig.bot.mark(BTC, "100")
+        assert len(rig.events(Freeze)) == 2, "and again after a person has lifted it"
+    assert rig.replayed().kind is Kind.SAME
+
+
+@simulated
+async def test_8_a_journal_that_fails_during_a_freeze_that_may_pass_makes_it_a_persons(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig(HandVenue(), conf=_fragile())
+    await rig.bot.start()
+    await _cooling_down(rig.bot)
+    await later(0.1)
+    rig.disk.sync_error = errno.EIO
+    await rig.bot.mark(BTC, "100")
+    await later(10)
+    assert [event.trigger for event in rig.events(Freeze)] == [Trigger.JOURNAL]
+    assert rig.bot.status().modes == {"": Mode.FROZEN}
+    assert "the journal failed" in caplog.text, "no alert says so: it was frozen already"
+    rig.bot.abandon()
+
+
+# --- what no log can hold -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("amount", [10**77, 10**3_000, 10**5_000, -(10**5_000), 0.5], ids=["77", "3000", "5000", "-5000", "float"])
+@simulated
+async def test_a_report_that_no_log_can_hold_is_refused_and_freezes(amount: Any) -> None:
+    """Beyond 4,300 digits Python does not even turn a number into text."""
+    venue = HandVenue()
+    async with Rig(venue, conf=config(limits=Limits(max_inventory_usd=usd("1000")))) as rig:
+        order = await buy(rig.bot)
+        await rig.bot.mark(BTC, "100")
+        for _ in range(3):
+            venue.emit(OrderFilled(venue.now_ns(), order.client_id, "v", "t1", Qty(amount), price(100), Qty(0), usd(0)))
+        assert [event.trigger for event in rig.events(Freeze)] == [Trigger.INVARIANT]
+        assert "OrderFilled" in rig.events(Freeze)[0].reason
+        assert rig.events(OrderFilled) == []
+        assert not rig.bot.status().journal_failed
+        assert (await rig.bot.proof()).verified
+    assert rig.replayed().kind is Kind.SAME

@@ -95,12 +95,42 @@ def test_after_the_freeze_there_is_no_timer_until_data_comes() -> None:
     s.fire(armed(s)[-1])
     assert feed(s).timer is None
     s.prove_empty()
-    s.unfreeze()
     s.wait(10_000)
+    assert feed(s).timer is None
     s.feed(Heartbeat(s.now, ETH))
     (again,) = s.got(SetTimer)
     assert again.due_ns == s.now + 500 * MS
+    s.unfreeze()
+    assert not s.got(SetTimer), "the timer that runs is enough"
     s.fire(again)
+    assert s.mode() is Mode.FREEZING
+
+
+@pytest.mark.parametrize("scope", [0, 1])
+def test_who_lifts_the_freeze_while_the_feed_is_silent_gets_the_limit_s_time_once_more(scope: int) -> None:
+    s = watched(ACCOUNT) if scope == 0 else watched(Limits(), SYMBOL)
+    name, limit = ("", 500) if scope == 0 else (BTC, 300)
+    s.fire(armed(s)[-1])
+    s.prove_empty()
+    s.wait(10_000)
+    for _ in range(3):
+        s.unfreeze(name)
+        (again,) = [t for t in s.got(SetTimer) if t.purpose is Purpose.FEED]
+        assert again.due_ns == s.now + limit * MS
+        s.fire(again)
+        assert (s.mode(name), feed(s, scope).timer) == (Mode.FREEZING, None)
+        s.prove_empty()
+
+
+def test_a_limit_that_is_raised_while_the_feed_is_silent_is_waited_for() -> None:
+    s = watched()
+    s.fire(armed(s)[-1])
+    s.prove_empty()
+    change(s, LimitRule(Limits(feed_lost_ms=60_000)))
+    raised = armed(s)[-1]
+    assert (raised.due_ns, feed(s).timer) == (T0 + 60_000 * MS, raised.id)
+    s.unfreeze()
+    s.fire(raised)
     assert s.mode() is Mode.FREEZING
 
 
@@ -165,22 +195,23 @@ def test_a_change_of_limits_does_not_report_a_silence_twice() -> None:
     s = watched()
     s.fire(armed(s)[-1])
     s.prove_empty()
-    s.unfreeze()
     change(s, LimitRule(Limits(feed_lost_ms=400)))
-    assert not [t for t in s.all(SetTimer) if t.purpose is Purpose.FEED and t.due_ns >= s.now + 1]
-    assert feed(s).timer is None
+    assert armed(s)[-1].due_ns == s.now
+    s.fire(armed(s)[-1])
+    assert s.core.desk is not None
+    assert (len(s.core.desk.freezes), feed(s).timer) == (1, None)
 
 
 def test_an_override_holds_until_it_ends() -> None:
     s = watched(ACCOUNT, SYMBOL)
     s.feed(OverrideLimits(s.now, "", "", Limits(feed_lost_ms=60_000), 1_000, "ops", "maintenance"))
-    assert sorted(s.core.flow.feeds) == [0], "all symbols' orders have the override's figure, and that is the account's"
+    assert sorted(s.core.flow.feeds) == [0, 1], "a symbol's own figure is none of the account's override"
     expiry = next(t for t in s.all(SetTimer) if t.purpose is Purpose.OVERRIDE)
     s.wait(400)
     s.feed(Heartbeat(s.now, ETH))
     s.fire(expiry)
     assert sorted(s.core.flow.feeds) == [0, 1]
-    assert [t.due_ns for t in armed(s)[-2:]] == [s.now, s.now + 300 * MS]
+    assert [t.due_ns for t in armed(s)[-2:]] == [s.now, s.now]
     s.fire(armed(s)[-2])
     assert (s.mode(), s.mode(BTC)) == (Mode.FREEZING, Mode.ACTIVE)
 

@@ -372,6 +372,32 @@ def test_reduce_only_does_not_loosen_a_freeze() -> None:
         assert s.mode() is Mode.FREEZING
 
 
+@pytest.mark.parametrize("scope", ["", "venue", BTC])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_freeze_gives_back_the_reduce_only_that_it_found(scope: str, restarted: bool) -> None:
+    s = Session()
+    reduce_only(s, symbol=scope)
+    s.freeze(scope)
+    reduce_only(s, on=False, symbol=scope)
+    assert s.one(Rejected).reason == "the scope is frozen; unfreeze it first, it is then reduce_only as it was before"
+    s.freeze(scope, reason="once more")
+    if restarted:
+        s.restart()
+        s.answer_stock()
+    s.prove_empty()
+    s.unfreeze(scope)
+    assert s.one(ModeChanged).mode is Mode.REDUCE_ONLY
+    assert s.mode(scope) is Mode.REDUCE_ONLY
+    s.ask()
+    assert s.codes() == ["reduce_only"]
+    reduce_only(s, on=False, symbol=scope)
+    assert s.mode(scope) is Mode.ACTIVE
+    s.freeze(scope)
+    s.prove_empty()
+    s.unfreeze(scope)
+    assert s.mode(scope) is Mode.ACTIVE
+
+
 # --- the last moment --------------------------------------------------------------------------------------------------------
 
 
@@ -542,7 +568,7 @@ def test_a_place_whose_order_was_given_up_does_not_leave_any_more() -> None:
     place = s.one(Place)
     assert may_send(s.core, place) == ""
     s.outcome(place, OutcomeKind.IN_DOUBT)
-    assert may_send(s.core, place) == "superseded"
+    assert may_send(s.core, place) == "superseded_at_send"
     assert s.order(key).unknown
 
 
@@ -658,19 +684,34 @@ def test_every_scope_is_published_followed_and_cleared_in_the_latch(scope: str) 
     assert s.mode(scope) is Mode.FREEZING
 
 
-def test_a_person_s_freeze_of_what_a_peer_has_frozen_is_published_once_the_peer_has_lifted_its_own() -> None:
-    """The peer may lift by a cool-down; what a person said here has to reach it."""
-    s = Session(store=STORE)
+@pytest.mark.parametrize("own", [("manual", "no, stop", "ops"), ("edge_collapse", "edge 150 bps in BTCUSDT is below 200 bps", "haltcore")])
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_own_word_on_what_a_peer_has_frozen_is_published_until_the_store_shows_it(own: tuple[str, str, str], lost: bool) -> None:
+    """The peer may lift by a cool-down; what was said here has to reach it before, and again after it has lifted its own."""
+    s = Session(store=STORE, limits=with_limits(edge=200))
     theirs = LatchRow("", 3, Trigger.EDGE_COLLAPSE, "their edge", "haltcore")
     poll(s, theirs)
     poll(s)
     assert not s.got(PublishFreeze), "a peer's freeze is its own to keep up"
-    s.feed(Freeze(s.now, "", Trigger.MANUAL, "no, stop", "ops"))
-    poll(s, theirs)
-    assert not s.got(PublishFreeze)
-    poll(s)
+    word = Freeze(s.now, "", Trigger.MANUAL, own[1], own[2]) if own[0] == "manual" else EdgeUpdate(s.now, BTC, bps(150))
+    s.feed(word)
     published = s.one(PublishFreeze)
-    assert (published.scope, published.trigger, published.reason, published.by) == ("", Trigger.MANUAL, "no, stop", "ops")
+    s.feed(word)
+    assert not s.got(PublishFreeze), "said once"
+    joint = attrs.evolve(theirs, epoch=4, joint=True)
+    if lost:
+        s.latch(published, kind=LatchKind.UNAVAILABLE)
+        poll(s, theirs)
+        published = s.one(PublishFreeze)
+    assert (published.scope, published.trigger.value, published.reason, published.by) == ("", *own)
+    s.latch(published, joint)
+    for rows in ((joint,), (attrs.evolve(theirs, trigger=own[0], reason=own[1], by=own[2]),)):
+        poll(s, *rows)
+        assert not s.got(PublishFreeze), "it is shown"
+    for rows in ((), (attrs.evolve(theirs, epoch=9),)):
+        poll(s, *rows)
+        published = s.one(PublishFreeze)
+        assert (published.scope, published.trigger.value, published.reason, published.by) == ("", *own)
 
 
 # --- the history ------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ Method: a venue made by hand misbehaves in every way that a performer can, on si
 """
 
 import asyncio
+import logging
 from typing import Any
 
+import attrs
 import pytest
 from attrs import evolve
 from haltcore.adapters.answers import OrderInDoubt
@@ -239,3 +241,40 @@ async def test_6_a_pager_that_hangs_piles_up_nothing(caplog: pytest.LogCaptureFi
             rig.bot._hands.tell([alert])
         assert len(rig.bot._hands.tasks) <= before + 1
         assert sum("was not told" in record.getMessage() for record in caplog.records) >= 50
+
+
+@simulated
+async def test_5_an_answer_that_no_log_can_hold_is_none() -> None:
+    async def wild(effect: Any) -> Any:
+        return [attrs.evolve(acknowledged(effect), at_ns=-(10**5_000))]
+
+    async with Rig(HandVenue(Place=wild), conf=config(venue=VenueTraits(place_expiry_ms=100))) as rig:
+        with pytest.raises(OrderInDoubt):
+            await buy(rig.bot)
+        (outcome,) = rig.outcomes(rig.effects(Place)[0])
+        assert (outcome.kind, outcome.code) == (OutcomeKind.IN_DOUBT, "wrong_outcome")  # type: ignore[attr-defined]
+        assert not rig.bot.status().journal_failed
+
+
+@simulated
+async def test_6_what_is_ended_with_the_runner_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig(HandVenue(Place=for_ever))
+    await rig.bot.start()
+    await buy(rig.bot, wait=False)
+    await later(0.1)
+    with caplog.at_level(logging.DEBUG, "haltcore"):
+        rig.bot.abandon()
+        await later(0.1)
+    (told,) = [record for record in caplog.records if "CancelledError" in record.message]
+    assert told.levelno == logging.DEBUG
+
+
+@simulated
+async def test_6_a_performer_that_gives_no_answer_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig(HandVenue(Place=for_ever))
+    await rig.bot.start()
+    await buy(rig.bot, wait=False)
+    await later(11)
+    assert "Place: the performer gave no answer within 10 s" in caplog.text
+    assert "CancelledError" not in "".join(record.message for record in caplog.records if record.levelno > logging.DEBUG)
+    rig.bot.abandon()

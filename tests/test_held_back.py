@@ -132,11 +132,11 @@ async def _a_day(rig: Rig) -> None:
 
 @simulated
 async def test_8_a_record_that_cannot_be_written_freezes() -> None:
-    """An adapter's event of a wrong type, say. What is in the log stays readable."""
+    """A value of a wrong type that got through to the core, say. What is in the log stays readable."""
     venue = HandVenue()
     async with Rig(venue) as rig:
         await buy(rig.bot)
-        venue.emit(VenueLink(venue.now_ns(), True, 5))  # type: ignore[arg-type]
+        rig.bot._feed(VenueLink(venue.now_ns(), True, 5))  # type: ignore[arg-type]
         assert rig.events(Freeze)[0].trigger is Trigger.JOURNAL
         assert "unwritable" in rig.events(Freeze)[0].reason
         assert (await rig.bot.proof()).verified

@@ -197,8 +197,9 @@ def test_the_store_remembers() -> None:
         assert isinstance(answer, LatchAnswer)
         rows = answer.rows
         assert [row.scope for row in rows] == scopes
+        assert all(row.joint == (row.scope == BTC and row.epoch > 1) for row in rows)
         session.feed(answer)
-    assert (rows[0].trigger, rows[0].epoch) == (Trigger.MANUAL, 2)
+    assert (rows[0].trigger, rows[0].epoch) == (Trigger.MANUAL, 3)
     (lease,) = answers(AcquireLease((99, 0), 30_000), session.core, nothing, session.now)
     assert isinstance(lease, LeaseAnswer)
     assert (lease.kind, lease.valid_until_ns) == (LeaseKind.GRANTED, session.now + 30_000 * 10**6)

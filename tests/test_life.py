@@ -228,6 +228,22 @@ def test_a_timer_nobody_waits_for_changes_nothing(purpose: Purpose) -> None:
 # --- what a restart keeps, and what begins anew --------------------------------------------------------------------------
 
 
+def test_a_strategy_is_not_added_while_an_open_order_names_it() -> None:
+    """An order gets its owner with its submit: the new strategy's limits and freezes would miss this one."""
+    s = Session(config(symbols=(BTC,)))
+    key = s.working(strategy="mm")
+    s.working(strategy="other")
+    before = s.core
+    s.restart(config(symbols=(BTC,), strategies=("mm",)))
+    assert s.one(Rejected).code == "config_changed"
+    assert "1 open order(s) of before name what is a strategy only now: mm;" in s.one(Rejected).reason
+    assert (s.core.desk, s.core.flow, s.core.orders) == (before.desk, before.flow, before.orders)
+    s.cancelled(key)
+    s.restart(config(symbols=(BTC,), strategies=("mm",)))
+    assert s.core.desk is not None
+    assert s.core.desk.config.strategies == ("mm",)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -1,7 +1,7 @@
 """Which limits hold for an order now: by symbol, strategy, band and time of day; defaults, tightening, overrides.
 
 Method: small sets of rules with the answer written beside them; and Hypothesis, which draws sets of rules and checks the two sentences of
-the module's essay as laws: nothing but a symbol's own rule or an override ever makes a limit wider.
+the module's essay as laws: nothing but a symbol's own rule ever makes a limit wider, and an override no rule of another subject.
 """
 
 from typing import Any
@@ -20,7 +20,9 @@ from haltcore.fsm.limits import (
     Override,
     Rate,
     in_force,
+    loosens,
     overriding,
+    rate_text,
     says,
     shape,
     sources,
@@ -86,13 +88,27 @@ def test_windows_begin_at_their_minute_and_end_before_theirs(begin: int, end: in
         assert bounds(rules, now_ns=20_000 * DAY_NS + minute * MINUTE_NS + ns) == ([1] if holds else [])
 
 
-def test_an_override_replaces_the_figure_wherever_it_stands_for_what_it_names() -> None:
-    rules = [cap(1), cap(9, BTC), cap(5, "", "mm")]
-    assert bounds(rules, (override(20),)) == [20]
-    assert bounds(rules, (override(20, BTC, "mm"),)) == [20]
-    assert bounds(rules, (override(20, ETH), override(21, strategy="arb"))) == [9, 5]
-    assert bounds(rules, (override(20), override(30, BTC))) == [30], "the one asked for last"
+def test_an_override_replaces_the_figures_of_its_own_subject() -> None:
+    rules = [cap(1), cap(5, "", "mm"), cap(6, BTC, "mm"), cap(7, band="high")]
+    assert bounds(rules, (override(20),)) == [5, 6, 20]
+    assert bounds(rules, (override(20, strategy="mm"),)) == [1, 6, 20]
+    assert bounds(rules, (override(20, BTC, "mm"),)) == [1, 5, 20]
+    assert bounds(rules, (override(20),), band="high") == [5, 6, 20], "it is the exception to windows and bands of its subject too"
+    assert bounds(rules, (override(20, strategy="mm"),), band="high") == [1, 6, 7, 20]
+    assert bounds(rules, (override(20), override(30), override(40, strategy="mm"))) == [6, 30, 40], "the one asked for last, by subject"
+    assert bounds(rules, (override(20, ETH), override(21, strategy="arb"))) == [1, 5, 6]
     assert bounds([], (override(20),)) == [20], "also where there was no limit"
+
+
+def test_of_a_default_an_override_replaces_what_the_same_rule_would() -> None:
+    assert bounds([cap(1), cap(9, BTC)], (override(20, BTC),)) == [20], "the symbol's own"
+    assert bounds([cap(1)], (override(20, BTC),)) == [20], "and the default, where it has none of its own"
+    assert bounds([cap(1), cap(9, BTC)], (override(20),)) == [9], "another default is none of a symbol's with a figure of its own"
+    assert bounds([cap(1), cap(9, BTC), cap(3, band="high")], (override(20),), band="high") == [9, 20], "but it stands in for the band"
+    assert bounds([cap(1)], (override(20), override(30, BTC))) == [30]
+    assert bounds([cap(1), cap(3, band="high")], (override(20, BTC),), band="high") == [3, 20]
+    rules, held = (LimitRule(Limits(max_open_orders=5)),), (override(20, BTC, max_open_orders=9),)
+    assert len(sources(rules, held, "max_open_orders")) == 2, "the account's number of orders is no default"
 
 
 def test_an_override_has_force_until_its_moment_and_once_verified() -> None:
@@ -127,9 +143,53 @@ def test_one_more_rule_never_widens_but_for_a_symbol_s_own(rules: list[LimitRule
         assert after <= before
 
 
-@given(RULES, st.integers(1, 30))
-def test_an_override_alone_decides(rules: list[LimitRule], amount: int) -> None:
-    assert bounds(rules, (override(amount),), band="high") == [amount]
+SUBJECTS: Any = st.tuples(st.sampled_from(["", BTC, ETH]), st.sampled_from(["", "mm", "arb"]))
+
+
+@given(RULES, st.lists(st.tuples(SUBJECTS, st.integers(1, 30)), min_size=1, max_size=4), st.sampled_from(["", "high"]))
+def test_an_override_is_a_rule_in_place_of_those_of_its_subject(rules: list[LimitRule], made: Any, band: str) -> None:
+    """What the essay says, once more: take every rule of an override's subject away, put the override's figure there, ask without any.
+    Only the account's in place of a window or band is more than a default; then it bounds those too that have a figure of their own."""
+    held = tuple(override(amount, *subject) for subject, amount in made)
+    replaced = {subject: cap(amount, *subject) for subject, amount in made}
+    rest = [rule for rule in rules if (rule.symbol, rule.strategy) not in replaced]
+    expected = bounds([*rest, *replaced.values()], band=band)
+    if ("", "") in replaced and bounds([rule for rule in rules if not rule.steady and shape(rule) == ACCOUNT_RULE], band=band):
+        expected.append(bounds([replaced["", ""]])[0])
+    assert set(bounds(rules, held, band=band)) == set(expected)
+
+
+@given(RULES, SUBJECTS, st.integers(1, 30), st.sampled_from(["", "high"]))
+def test_an_override_leaves_the_rules_of_others_in_force(rules: list[LimitRule], subject: Any, amount: int, band: str) -> None:
+    others = [rule for rule in rules if (rule.symbol, rule.strategy) != subject and not (rule.steady and shape(rule) == ACCOUNT_RULE)]
+    named = subject[0] in ("", BTC) and subject[1] in ("", "mm")
+    after = bounds(rules, (override(amount, *subject),), band=band)
+    assert set(bounds(others, band=band)) <= set(after)
+    if not named:
+        assert after == bounds(rules, band=band)
+
+
+# --- which change allows more -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "tight", "loose"),
+    [
+        ("max_order_value", usd(5), usd(6)), ("max_open_orders", 5, 6), ("feed_lost_ms", 5, 6), ("price_collar_bps", usd(5), usd(6)),
+        ("edge_freeze_threshold_bps", usd(6), usd(5)), ("duplicate_window_ms", 6, 5), ("max_order_qty", usd(5), None),
+        ("message_rate", Rate(5, 1_000), Rate(6, 1_000)), ("message_rate", Rate(5, 1_000), Rate(5, 999)),
+        ("message_rate", Rate(5, 1_000), None), ("prevent_self_match", True, False),
+    ],
+)  # fmt: skip
+def test_what_allows_more(name: str, tight: Any, loose: Any) -> None:
+    assert loosens(name, tight, loose)
+    assert not loosens(name, loose, tight)
+    assert not loosens(name, loose, loose)
+
+
+def test_a_rate_that_is_slower_with_a_larger_burst_allows_more_in_one_respect() -> None:
+    assert loosens("message_rate", Rate(5, 1_000), Rate(10, 60_000))
+    assert loosens("message_rate", Rate(10, 60_000), Rate(5, 1_000))
 
 
 # --- rules and figures in words ---------------------------------------------------------------------------------------
@@ -163,13 +223,18 @@ def test_the_table_of_figures_is_the_class() -> None:
         ("max_order_value", None, "none"),
         ("max_open_orders", 100, "100"),
         ("feed_lost_ms", 5_000, "5000"),
-        ("message_rate", Rate(100, 1_000), "100/1000"),
+        ("message_rate", Rate(100, 1_000), "100/1s"),
         ("prevent_self_match", True, "true"),
         ("prevent_self_match", False, "none"),
     ],
 )
 def test_how_a_figure_is_written(name: str, value: object, text: str) -> None:
     assert written(name, value) == text
+
+
+def test_a_rate_is_written_in_its_largest_unit() -> None:
+    rates = [Rate(1, 3_600_000), Rate(1, 90_000), Rate(1, 60_000), Rate(1, 1_500), Rate(2, 7)]
+    assert [rate_text(rate) for rate in rates] == ["1/1h", "1/90s", "1/1m", "1/1500ms", "2/7ms"]
 
 
 def test_what_a_rule_says() -> None:

@@ -10,13 +10,16 @@ import attrs
 import pytest
 from haltcore.effects import Denied, OrdType, Place, Replace, Side, bps, price, qty, usd
 from haltcore.effects.values import SCALE
+from haltcore.fsm import ask
 from haltcore.fsm.core import Core
 from haltcore.fsm.events import MarkPrice, OrderReplaced, PositionRow, ReplaceOrder, SubmitOrder, VolatilityBand
-from haltcore.fsm.limits import LimitRule, Limits
+from haltcore.fsm.invariants import broken
+from haltcore.fsm.limits import LimitRule, Limits, sources
 from haltcore.fsm.measures import Limit
 from haltcore.fsm.order import Order
 from haltcore.fsm.queries import what_if
 from haltcore.fsm.risk import CHECKS
+from haltcore.fsm.step import step
 from hypothesis import given, settings
 from immutables import Map
 
@@ -146,6 +149,14 @@ def test_a_triggered_stop_is_an_order_like_any_other() -> None:
     s.core = attrs.evolve(s.core, orders=s.core.orders.set(key, attrs.evolve(s.order(key), triggered=True)))
     s.replace(key, 1, 200)
     assert s.one(Denied).code == "price_collar"
+
+
+def test_the_collar_names_what_the_price_is_held_against() -> None:
+    s = at_mark(limits=Limits(price_collar_bps=bps(100)))
+    s.ask(BUY, 1, 104)
+    assert s.one(Denied).reason == "the price is 400 bps away from the mark 100, the collar is 100"
+    s.ask(BUY, 1, 100, type=STOP_LIMIT, stop_price=price(200))
+    assert s.one(Denied).reason == "the price is 5000 bps away from the stop price 200, the collar is 100"
 
 
 @pytest.mark.parametrize(
@@ -283,14 +294,14 @@ def test_a_band_tightens_while_the_market_is_in_it() -> None:
     assert denial(s, BUY, 2, strategy="mm") == ""
 
 
-def test_an_override_holds_instead_of_all_others_until_it_expires() -> None:
+def test_an_override_holds_instead_of_its_subject_s_figures_until_it_expires() -> None:
     """RTS 6 Art. 15(6): temporary, for named orders, by a named person."""
-    s = ruled(LimitRule(Limits(max_order_qty=qty(1)), strategy="mm"), max_order_qty=qty(2))
+    s = ruled(LimitRule(Limits(max_order_qty=qty(1)), symbol=BTC), max_order_qty=qty(2))
     put_override(s, Limits(max_order_qty=qty(5)), symbol=BTC, for_ms=1_000)
     assert denial(s, BUY, 6, strategy="mm") == "max_order_qty"
     assert "override 1 by bo" in s.one(Denied).reason
     assert denial(s, BUY, 5, strategy="mm") == ""
-    assert denial(s, BUY, 2, symbol=ETH, strategy="mm") == "max_order_qty", "it names another symbol"
+    assert denial(s, BUY, 3, symbol=ETH, strategy="mm") == "max_order_qty", "it names another symbol"
     s.now += 1_000 * MS - 1
     assert denial(s, BUY, 5, strategy="mm") == ""
     s.now += 1
@@ -311,15 +322,32 @@ def test_the_latest_override_decides_and_other_figures_stay() -> None:
     assert denial(s, BUY, 7, strategy="mm") == ""
 
 
-def test_an_overrides_subject_is_its_own() -> None:
-    """One that names a strategy looks at that strategy's position, wherever the figure stood before."""
-    s = ruled(max_inventory_usd=usd(1_000))
-    s.working(BUY, 10, strategy="arb")
-    assert denial(s, BUY, 5, strategy="mm") == "max_inventory_usd"
+def test_an_override_for_a_strategy_leaves_the_account_its_limits() -> None:
+    s = ruled(LimitRule(Limits(max_inventory_usd=usd(300)), strategy="mm"), max_inventory_usd=usd(1_000))
+    s.working(BUY, 6, strategy="arb")
+    assert denial(s, BUY, 4, strategy="mm") == "max_inventory_usd"
     put_override(s, Limits(max_inventory_usd=usd(500)), strategy="mm")
-    assert denial(s, BUY, 5, strategy="mm") == ""
-    assert denial(s, BUY, "0.1", strategy="mm") == "max_inventory_usd"
+    assert denial(s, BUY, 5, strategy="mm") == "max_inventory_usd", "the account has room for 4"
+    assert "override" not in s.one(Denied).reason
+    assert denial(s, BUY, 4, strategy="mm") == ""
     assert denial(s, BUY, "0.1", strategy="arb") == "max_inventory_usd"
+
+
+def test_a_canary_an_override_that_lifts_the_limits_of_others_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = ruled(max_inventory_usd=usd(1_000))
+    put_override(s, Limits(max_inventory_usd=usd(5_000)), strategy="mm")
+    monkeypatch.setattr(ask, "sources", lambda rules, overrides, name: sources((), overrides, name) or sources(rules, (), name))
+    event = SubmitOrder(s.now, BTC, BUY, qty(20), price(100), strategy="mm")
+    core, effects = step(s.core, event)
+    assert [fault.partition(":")[0] for fault in broken(s.core, event, core, effects)] == ["SAFE-11"]
+
+
+def test_an_override_for_a_symbol_leaves_a_strategy_its_limits() -> None:
+    s = ruled(LimitRule(Limits(max_inventory_usd=usd(300)), strategy="mm"), max_inventory_usd=usd(10_000))
+    put_override(s, Limits(max_inventory_usd=usd(5_000)), symbol=BTC)
+    assert denial(s, BUY, 4, strategy="mm") == "max_inventory_usd"
+    assert denial(s, BUY, 51, strategy="arb") == "max_inventory_usd"
+    assert denial(s, BUY, 50, strategy="arb") == ""
 
 
 # --- contracts --------------------------------------------------------------------------------------------------------------------

@@ -160,12 +160,12 @@ def test_asking_again_recovers_a_lease_whose_answer_was_lost() -> None:
     assert (answer.kind, answer.fence) == (LeaseKind.GRANTED, Fence(1, 2))
 
 
-def test_the_first_freeze_wins_and_rows_are_sorted() -> None:
+def test_the_words_of_the_first_freeze_stay_and_rows_are_sorted() -> None:
     world = World()
     world.latch("a", publish("ETHUSDT"))
     world.latch("a", publish("", by="first"))
     answer = world.latch("b", publish("", by="second"))
-    expected = (LatchRow("", 2, Trigger.MANUAL, "drill", "first"), LatchRow("ETHUSDT", 1, Trigger.MANUAL, "drill", "ops"))
+    expected = (LatchRow("", 3, Trigger.MANUAL, "drill", "first", True), LatchRow("ETHUSDT", 1, Trigger.MANUAL, "drill", "ops"))
     assert answer == LatchAnswer(world.time.now, ID, LatchKind.OK, expected)
     assert world.latch("b", ReadFreeze(ID)).rows == expected
 
@@ -180,6 +180,20 @@ def test_clearing_needs_the_epoch_of_this_very_setting() -> None:
         answer = world.latch("a", ClearFreeze(ID, "", epoch, "ops", "over"))
         assert (answer.kind, answer.rows) == (LatchKind.STALE, (second,))
     assert world.latch("a", ClearFreeze(ID, "", second.epoch, "ops", "over")).rows == ()
+
+
+@pytest.mark.parametrize(("who", "by", "joint"), [("a", "ops", False), ("a", "ann", True), ("b", "ops", True), ("b", "ann", True)])
+def test_who_stands_behind_a_row_that_is_set_is_seen_before_it_can_be_cleared(who: str, by: str, joint: bool) -> None:
+    world = World()
+    (first,) = world.latch("a", publish()).rows
+    (row,) = world.latch(who, publish(by=by)).rows
+    assert row.epoch > first.epoch
+    assert (row.by, row.joint) == ("ops", joint)
+    (again,) = world.latch("a", publish()).rows
+    assert again.joint == joint, "once joint, joint for good"
+    assert world.latch("a", ClearFreeze(ID, "", first.epoch, "ops", "over")).kind is LatchKind.STALE
+    assert world.latch("a", ClearFreeze(ID, "", again.epoch, "ops", "over")).rows == ()
+    assert not world.latch(who, publish(by=by)).rows[0].joint
 
 
 def test_clearing_one_scope_leaves_the_others_and_clearing_twice_is_once() -> None:

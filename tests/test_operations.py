@@ -13,8 +13,8 @@ import attrs
 import pytest
 from haltcore.adapters.answers import CommandRejected, OrderDenied, RunnerStopped
 from haltcore.adapters.clock import LoopClock
-from haltcore.effects import Mode, Side, SweepStatus, TimeInForce, Trigger, ValueRefused, bps, price, qty, usd
-from haltcore.fsm.config import ConfigRefused, Triggers
+from haltcore.effects import Mode, Rejected, Side, SweepStatus, TimeInForce, Trigger, ValueRefused, bps, price, qty, usd
+from haltcore.fsm.config import ConfigRefused, CoolDown, FreezeClass, Triggers
 from haltcore.fsm.events import (
     ChangeLimits,
     ClockReading,
@@ -114,6 +114,40 @@ async def test_reduce_only_of_a_strategy() -> None:
         await buy(rig.bot, strategy="arb")
 
 
+@simulated
+async def test_a_scope_that_is_not_configured_has_no_mode() -> None:
+    rig = Rig(conf=config(**TEAM))
+    for scope in ("ZZZ", "mm", "strategy:", "strategy:zz"):
+        with pytest.raises(CommandRejected, match=r"^unknown_scope: ") as rejected:
+            rig.bot.mode(scope)
+        assert repr(scope) in rejected.value.reason
+    async with rig:
+        with pytest.raises(CommandRejected, match=r"^unknown_scope: "):
+            rig.bot.mode("ZZZ")
+        assert [rig.bot.mode(scope) for scope in ("", "venue", BTC, "strategy:mm")] == [Mode.ACTIVE] * 4
+
+
+@simulated
+async def test_an_unfreeze_of_the_wrong_scope_says_what_is_frozen() -> None:
+    async with Rig(conf=config(**TEAM)) as rig:
+        bot = rig.bot
+        with pytest.raises(CommandRejected) as rejected:
+            await bot.unfreeze("ops", "x")
+        assert (rejected.value.reason, rejected.value.frozen) == ("the account is active", ())
+        await bot.freeze("x", "ops", symbol=BTC)
+        await bot.freeze("x", "ops", strategy="mm")
+        await bot.freeze("x", "ops", venue=True)
+        with pytest.raises(CommandRejected) as rejected:
+            await bot.unfreeze("ops", "x")
+        assert (rejected.value.code, rejected.value.record) == ("not_frozen", bot.core.seq)
+        assert sorted(rejected.value.frozen) == [BTC, "strategy:mm", "venue"]
+        for words in ('BTCUSDT is frozen: symbol="BTCUSDT"', 'strategy mm is frozen: strategy="mm"', "the venue is frozen: venue=True"):
+            assert words in rejected.value.reason
+        await bot.freeze("x", "ops")
+        with pytest.raises(CommandRejected, match="the account is frozen: no scope"):
+            await bot.unfreeze("ops", "x", symbol=ETH)
+
+
 @pytest.mark.parametrize("call", ["freeze", "unfreeze", "proof", "reduce_only", "proven"])
 @simulated
 async def test_two_scopes_in_one_call_are_refused(call: str) -> None:
@@ -136,6 +170,7 @@ async def test_a_changed_figure_holds_at_once_and_the_others_of_its_rule_stay() 
         with pytest.raises(OrderDenied):
             await bot.submit(BTC, "buy", 6, 100)
         record = await bot.change_limits({"max_order_value": "1000"}, "ops", "larger clips")
+        assert record is not None
         assert rig.seen[record - 1][0] == ChangeLimits(
             rig.clock.now_ns(), LimitRule(Limits(max_order_value=usd("1000"), max_open_orders=5)), "ops", "larger clips"
         )
@@ -161,6 +196,31 @@ async def test_a_rule_with_conditions_is_made_changed_and_taken_away() -> None:
 
 
 @simulated
+async def test_a_figure_that_is_so_already_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    async with Rig(conf=config(limits=Limits(max_order_value=usd("500")))) as rig:
+        assert await rig.bot.change_limits({"max_order_value": "500"}, "ops", "x") is None
+        assert rig.effects(Rejected)[-1].code == "no_change"
+        with pytest.raises(CommandRejected, match="who_and_why"):
+            await rig.bot.change_limits({"max_order_value": "500"}, "ops", "")
+    assert "exceeded" not in caplog.text
+
+
+@simulated
+async def test_a_figure_below_what_is_used_says_by_how_much(caplog: pytest.LogCaptureFixture) -> None:
+    async with Rig() as rig:
+        bot = rig.bot
+        await bot.mark(BTC, 100)
+        await bot.submit(BTC, "buy", 55, 100)
+        await bot.change_limits({"max_inventory_usd": "5500", "max_open_orders": 1}, "ops", "just enough")
+        assert caplog.text == ""
+        await bot.change_limits({"max_inventory_usd": "1000"}, "ops", "too little")
+        assert caplog.messages == ["max_inventory_usd of BTCUSDT is already exceeded: 5500 of 1000, 550 %"]
+        (use,) = await bot.exceeded("account", ["max_inventory_usd"])
+        assert (use.subject, str(use)) == (BTC, "5500 of 1000, 550 %")
+        assert await bot.exceeded("account", ["max_open_orders"]) == await bot.exceeded("symbol X", ["max_inventory_usd"]) == ()
+
+
+@simulated
 async def test_two_changes_at_once_do_not_undo_each_other() -> None:
     """Each figure is set on what is there when its turn comes, not on what was there when it was asked for."""
     async with Rig() as rig:
@@ -174,7 +234,7 @@ async def test_two_changes_at_once_do_not_undo_each_other() -> None:
 @simulated
 async def test_two_changes_that_are_asked_for_inside_of_a_step_do_not_undo_each_other() -> None:
     """As tasks that start eagerly do: both begin before either can be fed."""
-    asked: list[asyncio.Future[int]] = []
+    asked: list[asyncio.Future[int | None]] = []
 
     def observe(event: Any, core: Any, effects: Any) -> None:  # noqa: ARG001
         if isinstance(event, Restrict):
@@ -332,6 +392,47 @@ async def test_status_says_what_is_frozen_since_when_why_and_how_far_its_proof_i
 
 
 @simulated
+async def test_status_says_all_that_froze_a_scope_and_when_it_lifts() -> None:
+    cool_downs = (CoolDown(FreezeClass.EDGE, 30_000, 60_000, 3),)
+    conf = config(limits=Limits(edge_freeze_threshold_bps=bps("200")), triggers=Triggers(cool_downs=cool_downs))
+    async with Rig(conf=conf) as rig:
+        bot = rig.bot
+        await bot.reduce_only(True, "ops", "slow", symbol=ETH)
+        await bot.edge("", "199")
+        first = bot.core.seq
+        assert (bot.status().scopes[0].lifts_itself, bot.status().scopes[0].lifts_in_s) == (True, None), "not proven yet"
+        await bot.proof()
+        await later(10)
+        account, slow = bot.status().scopes
+        assert (account.scope, account.lifts_itself) == ("", True)
+        assert account.lifts_in_s == pytest.approx(20, abs=1)
+        assert [(t.trigger, t.record) for t in account.triggers] == [(Trigger.EDGE_COLLAPSE, first)]
+        assert (slow.triggers, slow.lifts_itself, slow.lifts_in_s) == ((), False, None)
+        await bot.begin_freeze("I want to look", "ann")
+        await bot.begin_freeze("another scope", "ann", symbol=BTC)
+        account = bot.status().scopes[0]
+        assert [(t.trigger, t.by) for t in account.triggers] == [(Trigger.EDGE_COLLAPSE, "haltcore"), (Trigger.MANUAL, "ann")]
+        assert (account.lifts_itself, account.lifts_in_s) == (False, None)
+        await bot.proof()
+        await bot.unfreeze("ann", "looked")
+        await bot.freeze("again", "ann")
+        assert [t.reason for t in bot.status().scopes[0].triggers] == ["again"], "what froze it before is over"
+
+
+@simulated
+async def test_status_has_overrides_and_bands() -> None:
+    async with Rig(conf=config(two_persons=True)) as rig:
+        assert (rig.bot.status().overrides, rig.bot.status().bands) == ((), {})
+        number = await rig.bot.override_limits({"max_order_value": "5"}, 60_000, "ann", "x")
+        await rig.bot.band(BTC, "high")
+        await rig.bot.band(ETH, "low")
+        await rig.bot.band(ETH, "")
+        status = rig.bot.status()
+        assert [(o.id, o.verified_by) for o in status.overrides] == [(number, "")]
+        assert status.bands == {BTC: "high"}
+
+
+@simulated
 async def test_unknown_orders_are_counted_once_although_a_strategy_keeps_books_too() -> None:
     async with Rig(HandVenue(Place=for_ever, QueryOrder=for_ever), conf=config(**TEAM), effect_timeout_s=0.5, on_stop="hand_over") as rig:
         await buy(rig.bot, strategy="mm", wait=False)
@@ -469,9 +570,11 @@ async def test_band_heartbeat_edge_and_breaker_reach_the_core() -> None:
     async with Rig(conf=config(limits=limits, rules=rules, triggers=Triggers(breaker_open=True))) as rig:
         bot = rig.bot
         await bot.band("", "high")
-        with pytest.raises(OrderDenied) as denied:
-            await bot.submit(BTC, "buy", 2, 100)
-        assert denied.value.code == "max_order_qty"
+        for code in ("feed_lost", "max_order_qty"):
+            with pytest.raises(OrderDenied) as denied:
+                await bot.submit(BTC, "buy", 2, 100)
+            assert denied.value.code == code
+            await bot.heartbeat()
         await bot.band(BTC, "")
         await bot.submit(BTC, "buy", 2, 100)
         for _ in range(4):

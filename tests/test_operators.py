@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from haltcore.effects import Alert, Notional, Price, Purpose, SetTimer, Severity, Usd, price, qty, usd
+from haltcore.effects import Alert, Notional, Price, Purpose, Rejected, SetTimer, Severity, Usd, price, qty, usd
 from haltcore.fsm import operators
 from haltcore.fsm.bucket import left
 from haltcore.fsm.codec import STATE
@@ -30,7 +30,7 @@ from haltcore.fsm.events import (
 from haltcore.fsm.exposure import gain_value
 from haltcore.fsm.instrument import FREE, Contract, Instrument
 from haltcore.fsm.invariants import broken
-from haltcore.fsm.limits import MAX_MS, MAX_OVERRIDES, MAX_RULES, NO_LIMITS, LimitRule, Limits, Rate
+from haltcore.fsm.limits import MAX_MS, MAX_OVERRIDES, MAX_RULES, MS_PER_DAY, NO_LIMITS, LimitRule, Limits, Rate
 from haltcore.fsm.step import step
 from haltcore.fsm.thresholds import thresholds_of
 from hypothesis import given, settings
@@ -126,6 +126,55 @@ def test_there_are_not_endlessly_many_rules() -> None:
     assert change(s, rule(6, band="b7")) == ["limits_changed"], "a change adds none"
 
 
+@pytest.mark.parametrize("late_ms", [0, 1, 250, 5_000])
+def test_a_rate_ends_with_its_override_however_late_the_timer_is(late_ms: int) -> None:
+    """The bucket of messages is what it would be if the timer had come to the moment, whatever happens before it does."""
+    buckets = []
+    for wait in (0, late_ms):
+        s = session(limits=Limits(message_rate=Rate(10, 1_000)))
+        override(s, Limits(message_rate=Rate(1_000, 1_000)))
+        timer = s.one(SetTimer)
+        s.wait(999)
+        for number in range(4):
+            s.submit(amount=number + 1, strategy="mm")
+        s.wait(1)
+        if not wait:
+            s.fire(timer)
+        for number in range(3):
+            s.submit(amount=number + 10, strategy="mm")
+        s.wait(late_ms)
+        if wait:
+            s.fire(timer)
+        s.submit(amount=99, strategy="mm")
+        buckets.append(s.core.flow.messages)
+    assert buckets[0] == buckets[1]
+    assert left(buckets[1], s.now, Rate(10, 1_000)) >= 2
+
+
+def test_a_tight_override_that_is_over_gives_no_second_bucket() -> None:
+    s = session(limits=Limits(message_rate=Rate(20, 3_600_000)))
+    override(s, Limits(message_rate=Rate(1, 10_000)))
+    timer = s.one(SetTimer)
+    s.wait(1_001)
+    for number in range(20):
+        s.submit(amount=number + 1, strategy="mm")
+    s.fire(timer)
+    s.ask(amount=50, strategy="mm")
+    assert s.codes() == ["message_rate"]
+
+
+def test_two_overrides_that_end_within_one_step_end_one_after_the_other() -> None:
+    s = session(limits=Limits(message_rate=Rate(10, 10_000)))
+    override(s, Limits(message_rate=Rate(100, 100_000)), 2_000)
+    override(s, Limits(message_rate=Rate(10, 1_000)), 1_000)
+    s.wait(950)
+    for number in range(10):
+        s.submit(amount=number + 1, strategy="mm")
+    s.wait(1_550)
+    s.mark(100)
+    assert left(s.core.flow.messages, s.now, Rate(10, 10_000)) == 2, "10 - 10 + 0.5 until the second ended, + 1 until the first, + 0.5"
+
+
 def test_a_rate_that_is_changed_keeps_what_was_taken() -> None:
     s = session(limits=Limits(message_rate=Rate(10, 3_600_000)))
     for _ in range(4):
@@ -137,6 +186,26 @@ def test_a_rate_that_is_changed_keeps_what_was_taken() -> None:
     s.fire(purpose=Purpose.OVERRIDE)
     assert s.codes() == ["override_expired"]
     assert left(s.core.flow.messages, s.core.now_ns, Rate(100, 1_000)) == 96
+
+
+def test_with_two_persons_one_may_only_tighten() -> None:
+    """Otherwise a change at once would be the way round the second person."""
+    figures = Limits(max_order_value=usd(5), duplicate_window_ms=100, prevent_self_match=True)
+    s = session(two_persons=True, limits=figures, rules=(rule(9, BTC), rule(3, strategy="mm")))
+    for wider in (
+        LimitRule(attrs.evolve(figures, max_order_value=usd(6))), LimitRule(attrs.evolve(figures, max_order_value=None)),
+        LimitRule(attrs.evolve(figures, duplicate_window_ms=99)), LimitRule(attrs.evolve(figures, prevent_self_match=False)),
+        LimitRule(NO_LIMITS), rule(10, BTC), rule(6, ETH), rule(4, strategy="mm"), LimitRule(NO_LIMITS, strategy="mm"),
+    ):  # fmt: skip
+        refuses(s, ChangeLimits(s.now, wider, "alice", "a test"), "two_persons")
+    refuses(s, ChangeLimits(s.now, rule(6, ETH), "alice", "a test"), "two_persons")
+    reason = s.one(Rejected).reason
+    assert reason.startswith("symbol ETHUSDT: max_order_value would allow more"), "6 instead of the account's 5"
+    for tighter in (
+        LimitRule(attrs.evolve(figures, max_order_value=usd(4))), LimitRule(NO_LIMITS, BTC), rule(1, BTC, "mm"), rule(2, strategy="mm"),
+        rule(1, ETH, band="high"), rule(3, ETH),
+    ):  # fmt: skip
+        assert change(s, tighter) == ["limits_changed"]
 
 
 # --- overrides -------------------------------------------------------------------------------------------------------
@@ -156,6 +225,26 @@ def test_an_override_has_force_until_it_expires() -> None:
     assert desk(s).overrides == ()
     s.fire(timer)
     assert s.effects == (), "a stale timer says nothing"
+
+
+@pytest.mark.parametrize(
+    ("symbol", "strategy", "held"),
+    [(BTC, "", "700"), (ETH, "", "500"), ("", "", "500"), ("", "mm", "90"), (ETH, "mm", "none")],
+)
+def test_an_override_says_what_held_before(symbol: str, strategy: str, held: str) -> None:
+    figures = Limits(max_order_value=usd(500), max_open_orders=3)
+    s = session(limits=figures, rules=(rule(700, BTC), rule(90, strategy="mm"), rule(1, band="high"), rule(2, BTC, "arb", band="high")))
+    override(s, BOTH, symbol=symbol, strategy=strategy)
+    assert f": max_order_value {held} -> 20 for 1000 ms; " in s.one(Alert).text
+    override(s, Limits(max_order_value=usd(30)), symbol=symbol, strategy=strategy)
+    assert ": max_order_value 20 -> 30 for 1000 ms; " in s.one(Alert).text, "an override is replaced by a later one"
+
+
+def test_a_time_that_is_too_long_is_told_in_days() -> None:
+    s = session()
+    for for_ms, days in ((400 * MS_PER_DAY, "400"), (MAX_MS + 1, "367")):
+        s.feed(OverrideLimits(s.now, "", "", BOTH, for_ms, "alice", "an auction"))
+        assert s.one(Rejected).reason == f"for_ms: {days} days are too long for an override; give at most 366"
 
 
 def test_a_timer_that_comes_early_is_set_again() -> None:

@@ -8,19 +8,33 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from haltcore.effects import Denied, Notional, OrdType, Place, Rejected, Replace, Trigger, price, qty, to_text, usd
+from haltcore.effects import Denied, Notional, OrdType, Place, Rejected, Replace, Trigger, notional_text, price, qty, to_text, usd
 from haltcore.effects.values import SCALE
 from haltcore.fsm import freeze_history, positions, utilization, what_if
-from haltcore.fsm.core import EMPTY, Core
+from haltcore.fsm.core import EMPTY, Core, scope_text, strategy_scope
 from haltcore.fsm.events import ReplaceOrder, SubmitOrder, VolatilityBand
 from haltcore.fsm.exposure import FLAT, book_key, worst_value
 from haltcore.fsm.limits import LimitRule, Limits, Rate
 from haltcore.fsm.queries import NOTHING, Change
 from haltcore.fsm.risk import CHECKS
+from haltcore.fsm.thresholds import amount, thresholds_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.gate_world import MOVES, STRATEGIES, Moves, at_mark, defined, denial, holding, put_limits, put_override, traded
+from tests.gate_world import (
+    MOVES,
+    STRATEGIES,
+    Moves,
+    at_mark,
+    defined,
+    denial,
+    desk_of,
+    holding,
+    put_desk,
+    put_limits,
+    put_override,
+    traded,
+)
 from tests.helpers import BTC, BUY, ETH, MS, SELL, Session, with_limits
 from tests.test_measures import ACCOUNT_LIMITS, BOUNDED
 from tests.test_risk import CASES
@@ -195,8 +209,65 @@ def test_utilization_of_symbols_and_strategies() -> None:
     assert ("max_inventory_usd", BTC, "band high", "100") in used(s.core)
     put_override(s, Limits(max_inventory_usd=usd(1_600)), symbol=BTC)
     assert [row for row in used(s.core) if row[0] == "max_inventory_usd" and row[1].endswith(BTC)] == [
-        ("max_inventory_usd", BTC, "override 1 by bo", "25")
-    ]
+        ("max_inventory_usd", f"strategy:mm/{BTC}", "strategy mm", "50"), ("max_inventory_usd", BTC, "band high", "100"),
+        ("max_inventory_usd", BTC, "override 1 by bo", "25"),
+    ], "instead of the symbol's own figure alone"  # fmt: skip
+
+
+_CONDITIONS = st.sampled_from([("", ""), (BTC, ""), (ETH, ""), ("", "mm"), ("", "arb")])
+_FIGURES = st.builds(
+    lambda inventory, loss: Limits(max_inventory_usd=inventory and usd(inventory), max_daily_loss=loss and usd(loss)),
+    st.none() | st.sampled_from([1_000, 3_999, 4_000, 9_000]), st.none() | st.integers(10**6, 2 * 10**6),
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(_CONDITIONS, _FIGURES), st.lists(st.tuples(_FIGURES, _CONDITIONS), max_size=4))
+def test_gate_utilization_and_triggers_agree_on_what_holds(rules: dict[Any, Limits], overrides: list[Any]) -> None:
+    """Who exceeds a limit by a report of the venue freezes exactly where utilization says that the limit is used up."""
+    s = at_mark(strategies=STRATEGIES)
+    key = s.working(BUY, 1, strategy="mm")
+    account = rules.pop(("", ""), Limits())
+    put_limits(s, account, *(LimitRule(limits, *words) for words, limits in rules.items()))
+    desk = desk_of(s)
+    put_desk(s, thresholds=thresholds_of(desk.rules, desk.index, desk.owners))
+    for limits, words in overrides:
+        put_override(s, limits, *words)
+    desk, told = desk_of(s), utilization(s.core)
+
+    scopes = {scope_text(desk, scope): scope for scope in (0, 1, 2, strategy_scope(1), strategy_scope(2))}
+    triggers = {text: amount(desk, s.now, scope, "max_daily_loss") for text, scope in scopes.items()}
+    assert {u.subject: u.bound for u in told if u.figure == "max_daily_loss"} == {t: v * SCALE for t, v in triggers.items() if v}
+
+    for symbol, strategy in ((BTC, "mm"), (ETH, "arb")):
+        asked = what_if(s.core, submit(s, symbol=symbol, strategy=strategy, amount=1, at=1))
+        gate = {(f.name, f.source, f.bound) for finding in asked.findings for f in finding.figures}
+        mine = ("", symbol, f"strategy:{strategy}", f"strategy:{strategy}/{symbol}")
+        assert gate == {(u.figure, u.source, u.bound) for u in told if u.subject in mine}
+
+    bounds: dict[str, int] = {}
+    for u in told:
+        if u.figure == "max_inventory_usd":
+            bounds[u.subject] = min(u.bound, bounds.get(u.subject, u.bound))
+    s.fill(key, 40)
+    worst = 4_000 * USD
+    expected = [scope for scope, of in ((BTC, BTC), ("strategy:mm", f"strategy:mm/{BTC}")) if worst > bounds.get(of, worst)]
+    assert [f.scope for f in desk_of(s).freezes if f.trigger is Trigger.LIMIT_VIOLATION] == expected
+
+
+def test_figures_read_as_a_person_would_write_them() -> None:
+    s = at_mark(limits=Limits(max_inventory_usd=usd(3_000), max_open_orders=4))
+    s.working(BUY, 11)
+    orders, inventory, _ = utilization(s.core)
+    assert (str(orders), str(inventory)) == ("1 of 4, 25 %", "1100 of 3000, 36.7 %")
+    (asked,) = next(f for f in what_if(s.core, submit(s, BUY, 28)).findings if f.code == "max_inventory_usd").figures
+    assert str(asked) == "3900 of 3000, 130 %"
+    s.fill(min(s.core.orders), 11)
+    assert str(utilization(s.core)[1]) == "1100 of 3000, 36.7 %"
+    assert notional_text(positions(s.core)[0].value) == "1100"
+    assert notional_text(what_if(s.core, submit(s, BUY, 1)).symbol.after) == "1200"
+    unpriced = utilization(holding(10, None, limits=with_limits(10**9)).core)[0]
+    assert str(unpriced) == "without bound (a position has no mark price) of 1000000000"
 
 
 def test_denying_begins_at_a_hundred_per_cent() -> None:

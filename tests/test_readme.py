@@ -47,3 +47,28 @@ def test_and_is_unfrozen_as_the_readme_says(tmp_path: Path) -> None:
 def test_setup_commands_are_named() -> None:
     assert "pip install . && haltcore demo" in README
     assert 'pip install ".[test]" && pytest' in README
+
+
+def test_the_sigterm_that_the_readme_describes_ends_without_a_traceback(tmp_path: Path) -> None:
+    assert "loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)" in README
+    assert "with contextlib.suppress(asyncio.CancelledError):" in README
+    program = """
+import asyncio, contextlib, os, signal
+from haltcore.adapters import PaperVenue, Runner, new_session
+from haltcore.fsm import Config
+
+async def main():
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(asyncio.CancelledError):
+        loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+        config = Config(session=new_session(), symbols=("BTCUSDT",))
+        async with Runner(config, venue=PaperVenue(["BTCUSDT"], seed=7), journal="a.jsonl") as bot:
+            await bot.submit("BTCUSDT", "buy", "0.01", price="50000")
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(60)
+    print("proven", bot.proven())
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (0, "proven True\n", False), done.stderr

@@ -5,9 +5,9 @@ compared with what is worked out by hand.
 """
 
 import pytest
-from haltcore.effects import Side, Usd, qty, usd
+from haltcore.effects import Mode, Purpose, Side, Usd, qty, usd
 from haltcore.fsm.core import ACCOUNT, Day, strategy_scope
-from haltcore.fsm.events import ClockReading, PositionRow, TradeBusted
+from haltcore.fsm.events import ClockReading, OverrideLimits, PositionRow, TradeBusted
 from haltcore.fsm.limits import LimitRule, Limits
 from haltcore.fsm.result import day_end, drawdown_of, gain_of, loss_of
 from hypothesis import given
@@ -134,6 +134,18 @@ def test_the_peak_is_followed_where_a_limit_asks_for_it_and_from_then_on() -> No
         assert [s.core.flow.days.get(scope) for scope in (ACCOUNT, 1, ARB)] == [None] * 3
     assert drawdown_of(s.core, MM) // UNIT == 400
     assert drawdown_of(s.core, ACCOUNT) // UNIT == 100, "from the base, since nobody has followed it"
+
+
+@pytest.mark.parametrize(("symbol", "strategy"), [("", ""), (BTC, ""), ("", "arb"), ("", "mm")])
+def test_the_peak_is_followed_whatever_overrides_say(symbol: str, strategy: str) -> None:
+    s = two(rules=(LimitRule(Limits(max_drawdown=usd(50)), strategy="mm"),))
+    traded(s)
+    s.feed(OverrideLimits(s.now, symbol, strategy, Limits(max_drawdown=usd(900)), 1_000, "ops", "a test"))
+    s.mark(120)
+    assert day(s, MM) == (0, 200)
+    s.fire(purpose=Purpose.OVERRIDE)
+    s.mark(114)
+    assert s.mode("strategy:mm") is Mode.FREEZING
 
 
 def test_where_nobody_follows_the_peak_a_gain_is_no_drawdown() -> None:

@@ -33,7 +33,7 @@ from haltcore.fsm.config import StorePolicy
 from haltcore.fsm.core import EMPTY, VENUE
 from haltcore.fsm.events import LatchKind, ReplaceOrder, Stopping, SubmitOrder, VenueLink
 from haltcore.fsm.instrument import Instrument
-from haltcore.fsm.limits import Limits, Rate
+from haltcore.fsm.limits import LimitRule, Limits, Rate
 from haltcore.fsm.risk import CHECKS
 from immutables import Map
 
@@ -47,6 +47,7 @@ from tests.gate_world import (
     put_control,
     put_desk,
     put_limits,
+    put_override,
     reducing,
     traded,
 )
@@ -387,6 +388,33 @@ def test_numbers_that_are_none_are_denied_and_not_computed_with(number: Any) -> 
     s = Session()
     s.feed(SubmitOrder(s.now, BTC, BUY, number, price(1), explain=True))
     assert (s.one(Denied).code, s.one(Denied).codes) == ("invalid_type", ("invalid_type",))
+
+
+@pytest.mark.parametrize("field", ["symbol", "side", "type", "tif", "post_only", "reduce_only", "strategy", "trader", "client", "explain"])
+@pytest.mark.parametrize("value", [None, [], {}, 1, 1.5, b"mm", object()])
+def test_fields_of_another_type_are_denied_and_not_looked_up(field: str, value: Any) -> None:
+    """With everything on that looks fields up: strategies, attribution, duplicates, windows."""
+    figures = Limits(duplicate_window_ms=500, prevent_self_match=True, max_order_qty=qty(10))
+    s = at_mark(strategies=("mm",), limits=figures, rules=(LimitRule(Limits(max_order_qty=qty(5)), symbol=BTC, band="high"),))
+    put_override(s, Limits(max_order_qty=qty(9)), symbol=BTC, strategy="mm")
+    event = attrs.evolve(SubmitOrder(s.now, BTC, BUY, qty(1), price(1), strategy="mm"), **{field: value})
+    s.feed(event)
+    assert s.one(Denied).code == "invalid_type"
+    assert field in s.one(Denied).reason
+    assert s.one(Denied).symbol == (BTC if field != "symbol" else "")
+    assert explain(s.core, event)[0].code == "invalid_type"
+
+
+@pytest.mark.parametrize("number", [10**5000, -(10**5000), 10**27 + 1], ids=["endless", "below", "beyond"])
+def test_numbers_that_no_log_can_hold_are_denied_as_such(number: Any) -> None:
+    s = at_mark(limits=Limits(max_order_qty=qty(10), max_inventory_usd=usd(10**9)))
+    for fields in ({"qty": number}, {"price": number}, {"stop_price": number}):
+        s.feed(SubmitOrder(s.now, **{"symbol": BTC, "side": BUY, "qty": qty(1), "price": price(1), **fields}))
+        assert s.one(Denied).code == "invalid_type"
+        assert "at most 1000000000000000;" in s.one(Denied).reason
+    key = s.working(BUY, 1, 1)
+    s.feed(ReplaceOrder(s.now, key, number, price(1)))
+    assert (s.one(Denied).code, "mark price" in s.one(Denied).reason) == ("invalid_type", False)
 
 
 def test_explain_before_the_start_and_of_unknown_orders() -> None:

@@ -75,6 +75,9 @@ async def test_submit_kinds() -> None:
         assert [order.status for order in (stop, limit, rest)] == ["new"] * 3
         market = await rig.bot.submit(BTC, "buy", 1)
         assert rig.effects(Place)[-1].type == "market"
+        await rig.bot.submit(BTC, "sell", 1, stop_price="85")
+        await rig.bot.submit(BTC, "sell", 1, price="86", stop_price="85")
+        assert [place.type for place in rig.effects(Place)[-2:]] == ["stop_market", "stop_limit"]
         await later(0.1)
         assert market.facts.phase.name in ("FILLED", "EXPIRED", "CANCELLED")
 
@@ -126,7 +129,7 @@ async def test_submit_of_an_unknown_symbol(symbol: str, code: str) -> None:
         ({"price": None, "type": "limit"}, "invalid_price"),
         ({"price": "5", "type": "market"}, "invalid_price"),
         ({"type": "stop_limit"}, "invalid_stop_price"),
-        ({"stop_price": "5"}, "invalid_stop_price"),
+        ({"stop_price": "5", "type": "limit"}, "invalid_stop_price"),
         ({"price": None}, "no_mark_price"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 from haltcore.adapters import settings
-from haltcore.adapters.settings import SettingsRefused, load, load_instruments, parse, read, with_limits_of
+from haltcore.adapters.settings import SettingsRefused, load, parse, with_limits_of
 from haltcore.adapters.settings_rows import FIGURE_KEYS, HOMES
 from haltcore.effects import bps, price, qty, usd
 from haltcore.fsm.config import (
@@ -174,7 +174,7 @@ def told(text: str) -> list[str]:
 
 
 def test_everything_that_may_stand_in_a_file() -> None:
-    assert parse(FULL) == MEANT
+    assert parse(FULL).config == MEANT
 
 
 def test_every_field_of_the_configuration_stands_in_that_file() -> None:
@@ -186,19 +186,19 @@ def test_every_field_of_the_configuration_stands_in_that_file() -> None:
 
 
 def test_what_is_left_out_has_its_default() -> None:
-    config = parse('symbols = ["A"]', session="abcdefg")
-    assert config == Config("abcdefg", ("A",))
+    found = parse('symbols = ["A"]', session="abcdefg")
+    assert found.config == Config("abcdefg", ("A",))
 
 
 def test_the_session_is_that_of_the_file_or_of_the_program_or_drawn(tmp_path: Path) -> None:
     file = tmp_path / "mm.toml"
     file.write_text('symbols = ["A"]')
-    assert load(file, session="abcdefg").session == "abcdefg"
-    assert load(file).session != load(file).session
-    assert not read(file).session_named
+    assert load(file, session="abcdefg").config.session == "abcdefg"
+    assert load(file).config.session != load(file).config.session
+    assert not load(file).session_named
     file.write_text('session = "mm00001"\nsymbols = ["A"]')
-    assert load(file, session="abcdefg").session == "mm00001"
-    assert read(str(file)).session_named
+    assert load(file, session="abcdefg").config.session == "mm00001"
+    assert load(str(file)).session_named
 
 
 def test_layouts_that_mean_the_same() -> None:
@@ -210,14 +210,14 @@ def test_layouts_that_mean_the_same() -> None:
     ):  # fmt: skip
         whole = 'symbols = ["A"]\n' + text
         if "max" in text:
-            assert parse(whole).rules == (rule,)
+            assert parse(whole).config.rules == (rule,)
         else:
-            assert parse(whole).rules == () if text == "[limits]\n" else True
+            assert parse(whole).config.rules == () if text == "[limits]\n" else True
 
 
 def test_a_section_that_only_holds_others_is_no_rule() -> None:
     text = 'symbols = ["A"]\nstrategies = ["mm"]\n[limits.strategy.mm]\n[limits.strategy.mm.symbol.A]\nmax_order_qty = 1\n'
-    assert parse(text).rules == (LimitRule(Limits(max_order_qty=qty(1)), symbol="A", strategy="mm"),)
+    assert parse(text).config.rules == (LimitRule(Limits(max_order_qty=qty(1)), symbol="A", strategy="mm"),)
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------
@@ -296,7 +296,13 @@ FAULTS = [
     ('[limits.symbol.A]\nmax_order_qty = "none"', "3: limits.symbol.A: there is no figure in it; give one, or leave the rule out"),
     ('[limits.symbol.""]\nmax_order_qty = 1', '3: limits.symbol."": an empty name'),
     ("[limits.symbol]\nmax_order_qty = 1", "4: limits.symbol.max_order_qty: 1 where a section belongs"),
-    ("[limits.symbol.A.strategy.mm]\nmax_order_qty = 1", "3: limits.symbol.A.strategy: unknown"),
+    ("[limits.symbol.A.strategy.mm]\nmax_order_qty = 1", "3: limits.symbol.A.strategy.mm: conditions stand in the order strategy, sym"),
+    ("[limits.symbol.A.symbol.B]\nmax_order_qty = 1", "3: limits.symbol.A.symbol: unknown"),
+    ("[[limits.band]]\nname = 'high'\nmax_order_qty = 1", "3: limits.band: an array of 1 where a section belongs"),
+    ("[limits.band]\nmax_order_qty = 1\nmax_open_orders = 1", "4: limits.band.max_order_qty: 1 where a section belongs"),
+    ("[[limits.symbol.A]]\nmax_order_qty = 1", "3: limits.symbol.A: an array of 1 where a section belongs"),
+    ("[[limits.symbol.A.window]]\nfrom = '22:00'\nmax_order_qty = 1", "3: limits.symbol.A.window: a window stands in [limits] alone, and"),
+    ("[limits.symbol.A.window]\nfrom = '22:00'\nmax_order_qty = 1", "3: limits.symbol.A.window: a window stands in [limits] alone, and"),
     ('[limits.band."\\u0007"]\nmax_order_qty = 1', '3: limits.band."\\u0007": \'\\x07\' is no printable text of at most 64 characters'),
     ("[limits.window]\nfrom = '22:00'", "3: limits.window: written as one section, and there may be several"),
     ("[[limits.window]]\nto = '22:00'\nmax_order_qty = 1", "3: limits.window[0].from: missing"),
@@ -306,7 +312,7 @@ FAULTS = [
     ("[[limits.window]]\nfrom = '22:00'\nto = '23:00'\nband = ''\nmax_order_qty = 1", "6: limits.window[0].band: an empty text"),
     (
         "[[limits.window]]\nfrom = '22:00'\nto = '23:00'\nmax_order_qty = 1\n" * 2,
-        "7: limits.window[1]: rules[0] is for window 22:00-23:00 UTC too; give one rule all its figures",
+        "7: limits.window[1]: limits.window[0] is for window 22:00-23:00 UTC too; give one rule all its figures",
     ),
     # triggers
     ('[triggers]\nreject_storm = "0/1s"', "4: triggers.reject_storm: a count of 0 is no whole number above 0"),
@@ -317,6 +323,8 @@ FAULTS = [
     ("[triggers.cool_down.network]\nwait_ms = 0\ncap_ms = 1", "4: triggers.cool_down.network.wait_ms: 0 is no whole number of milli"),
     ("[triggers.cool_down.network]\nwait_ms = 2\ncap_ms = 1", "5: triggers.cool_down.network.cap_ms: 1 is below wait_ms, 2"),
     ("[triggers.cool_down.edge]\nwait_ms = 2\ncap_ms = 2\nrepeats = 0", "6: triggers.cool_down.edge.repeats: 0 is no whole number above 0"),
+    ("[triggers]\ncool_down.network = true", "4: triggers.cool_down.network: true where a section belongs"),
+    ("[triggers]\ncool_down = 5", "4: triggers.cool_down: 5 where a section belongs"),
     # the rest
     ("[venue]\nbatch = -1", "4: venue.batch: -1 is out of range"),
     ("[venue]\ncancel_all = 1", "4: venue.cancel_all: 1 is neither true nor false"),
@@ -343,6 +351,67 @@ def test_each_fault_by_itself(text: str, fault: str) -> None:
     assert found.count("\n") <= 1
     assert "None" not in found
     assert "(" not in found.partition("\n")[0].replace("Python", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("[limits.symbol.A.strategy.mm]\nmax_order_qty = 1", "expected [limits.strategy.mm.symbol.A]"),
+        ("[limits.band.high.symbol.A.strategy.mm]\nmax_order_qty = 1", "expected [limits.strategy.mm.symbol.A.band.high]"),
+        ("[[limits.symbol.A.window]]\nmax_order_qty = 1", 'expected [[limits.window]] with symbol = "A"'),
+        ("[[limits.strategy.mm.symbol.A.window]]", 'expected [[limits.window]] with strategy = "mm", symbol = "A"'),
+        ("[[limits.band]]\nmax_order_qty = 1", "expected a section for each band; for example: [limits.band.NAME]"),
+        ("[limits.band]\nmax_order_qty = 1", "expected a section for each band; for example: [limits.band.NAME]"),
+        ("[[instrument]]\ntick = 1", "expected a section for each instrument; for example: [instrument.NAME]"),
+    ],
+    ids=range(7),
+)
+def test_a_section_in_the_wrong_place_is_told_what_to_write(text: str, remedy: str) -> None:
+    (found,) = told(f'symbols = ["A", "B"]\nstrategies = ["mm"]\n{text}')
+    assert found.partition("\n")[2].strip() == remedy
+
+
+def test_what_stands_in_a_rule_in_the_wrong_order_is_judged_all_the_same() -> None:
+    found = told('symbols = ["A"]\nstrategies = ["mm"]\n[limits.symbol.X.strategy.mm]\nmax_open_orders = 0\nmessage_rate = "1/1s"')
+    assert [text.split(": ")[1] for text in found] == [
+        "limits.symbol.X.strategy.mm", "limits.symbol.X", "limits.symbol.X.strategy.mm.max_open_orders",
+        "limits.symbol.X.strategy.mm.message_rate",
+    ]  # fmt: skip
+
+
+def test_a_name_that_stands_twice_is_known_all_the_same() -> None:
+    rest = '[limits.symbol.A]\nmax_order_qty = 1\n[limits.symbol.X]\nmax_order_qty = 1\n[limits.strategy.mn]\nmax_order_qty = 1\n'
+    found = told(f'symbols = ["A", "A", "venue"]\nstrategies = ["mm", "mm"]\nrestricted = ["X"]\n{rest}')
+    assert [text.partition("\n")[0] for text in found] == [
+        "mm.toml:1: symbols: 'venue' is no name", "mm.toml:1: symbols: 'A' is named twice; name it once",
+        "mm.toml:2: strategies: 'mm' is named twice; name it once",
+        'mm.toml:8: limits.strategy.mn: "mn" is not among the strategies',
+    ]  # fmt: skip
+    found = told(f'symbols = ["A", "A"]\nstrategies = ["mm", "mm"]\nrestricted = ["X"]\n{rest}')
+    assert [text.split(": ")[1] for text in found] == ["symbols", "strategies", "restricted", "limits.symbol.X", "limits.strategy.mn"]
+
+
+@pytest.mark.parametrize("times", ["from = '25:00'\nto = '06:00'", "from = '22:00'\nto = 6", "to = '06:00'", "from = '22:00'"])
+def test_a_window_whose_time_is_wrong_is_not_called_by_another_time(times: str) -> None:
+    window = f"[[limits.window]]\n{times}\nmax_daily_loss = 5\n[[limits.window]]\n{times}\nsymbol = 'A'\nmax_drawdown = 5"
+    found = told(f'symbols = ["A"]\n{window}')
+    assert len(found) == 4
+    (loss,) = [text for text in found if "max_daily_loss" in text]
+    assert "has no meaning for a window; give it" in loss
+    (drawdown,) = [text for text in found if "max_drawdown" in text]
+    assert "has no meaning for symbol A, window; give it" in drawdown
+
+
+@pytest.mark.parametrize("right", ["from = '00:00'\nto = '06:00'", "from = '26:00'\nto = '06:00'"])
+def test_a_window_whose_time_is_wrong_is_not_taken_for_another(right: str, tmp_path: Path) -> None:
+    wrong = "from = '25:00'\nto = '06:00'"
+    for pair in ((right, wrong), (wrong, right)):
+        text = "".join(f"[[limits.window]]\n{times}\nmax_order_qty = 1\n" for times in pair)
+        expected = [f"limits.window[{number}].from" for number, times in enumerate(pair) if "'00:00" not in times]
+        assert [fault.split(": ")[1] for fault in told('symbols = ["A"]\n' + text)] == expected
+        with pytest.raises(SettingsRefused) as refusal:
+            changed(tmp_path, text)
+        assert [fault.key for fault in refusal.value.faults] == expected
 
 
 def test_faults_of_the_lists_themselves_do_not_bring_others_with_them() -> None:
@@ -387,7 +456,7 @@ def test_every_misplaced_key_is_told_where_it_belongs(name: str) -> None:
 def test_a_file_is_read_and_named(tmp_path: Path) -> None:
     file = tmp_path / "mm.toml"
     file.write_bytes(b"\xef\xbb\xbf" + FULL.replace("\n", "\r\n").encode())
-    assert load(file) == load(str(file)) == MEANT
+    assert load(file).config == load(str(file)).config == MEANT
     file.write_text(BROKEN)
     with pytest.raises(SettingsRefused) as refusal:
         load(file)
@@ -404,7 +473,7 @@ def test_a_file_that_cannot_be_read_is_a_fault_like_any_other(tmp_path: Path) ->
         (latin, 2, "the byte 0xE9 is no UTF-8"),
         (Path("/dev/zero"), 1, "4194305 characters; at most 1048576 are read"),
     ):
-        for reader in (load, load_instruments, lambda path: with_limits_of(MEANT, path)):
+        for reader in (load, lambda path: with_limits_of(MEANT, path)):
             with pytest.raises(SettingsRefused) as refusal:
                 reader(path)
             (fault,) = refusal.value.faults
@@ -414,13 +483,13 @@ def test_a_file_that_cannot_be_read_is_a_fault_like_any_other(tmp_path: Path) ->
 def test_instruments(tmp_path: Path) -> None:
     file = tmp_path / "mm.toml"
     file.write_text(FULL)
-    assert list(load_instruments(file).items()) == [
+    assert list(load(file).instruments.items()) == [
         ("BTCUSDT", Instrument(price("0.1"), qty("0.001"), qty("0.001"), qty(1_000), usd(100))),
         ("ETH/USDT:USDT", Instrument(multiplier=qty(10), inverse=True)),
     ]
     file.write_text(BROKEN + "[instrument.ETHUSDT]\ntick = 0.1\n")
     with pytest.raises(SettingsRefused) as refusal:
-        load_instruments(file)
+        load(file)
     assert [fault.line for fault in refusal.value.faults] == [4, 7, 8, 10, 16, 18]
 
 
@@ -482,8 +551,8 @@ def test_triggers_replace_each_by_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "faults"),
     [
-        ('symbols = ["A"]', ["1: symbols: unknown here; it belongs in the settings of the bot, not in a file of limits"]),
-        ("[sweep]\nattempts = 3", ["1: sweep: unknown here; it belongs in the settings of the bot, not in a file of limits"]),
+        ('symbls = ["A"]', ["1: symbls: unknown; did you mean symbols?"]),
+        ("[limit]\nmax_open_orders = 3", ["1: limit: unknown; did you mean limits?"]),
         ("max_open_orders = 3", ["1: max_open_orders: unknown here; it belongs in [limits]"]),
         ("[limits]\nmax_opne_orders = 3", ["2: limits.max_opne_orders: unknown; did you mean max_open_orders?"]),
         ("[limits]\nmax_open_orders = 0", ["2: limits.max_open_orders: 0 is no whole number above 0"]),
@@ -494,7 +563,7 @@ def test_triggers_replace_each_by_itself(tmp_path: Path) -> None:
             "[[limits.window]]\nfrom = '22:00'\nto = '06:00'\nsymbol = 'BTCUSDT'\nmax_order_qty = 1\n" * 2 + "[limits]\nseed = 1",
             [
                 "6: limits.window[1]: there is another section for symbol BTCUSDT, window 22:00-06:00 UTC; give one all its figures",
-                "12: limits.seed: unknown here; it belongs in the settings of the bot, not in a file of limits",
+                "12: limits.seed: unknown here; it belongs at the top of the file, before the first [section]",
             ],
         ),
     ],
@@ -508,6 +577,13 @@ def test_faults_of_a_file_of_limits(tmp_path: Path, text: str, faults: list[str]
     assert all(one.startswith(other) for one, other in zip(found, faults, strict=True)), found
 
 
+def test_of_a_whole_file_limits_and_triggers_are_taken_and_all_else_is_ignored(tmp_path: Path) -> None:
+    other = Config("abcdefg", MEANT.symbols, strategies=MEANT.strategies)
+    assert changed(tmp_path, FULL, other) == attrs.evolve(other, limits=MEANT.limits, rules=MEANT.rules, triggers=MEANT.triggers)
+    nonsense = 'session = 5\nsymbols = ["X"]\nday_roll = "25:00"\n[sweep]\nattempts = 0\n[instrument.X]\ntick = 0.1\n'
+    assert changed(tmp_path, nonsense + "[limits]\nmax_open_orders = 7\n").limits.max_open_orders == 7
+
+
 def test_a_problem_whose_place_nobody_knows_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> Config:
         raise ConfigRefused("", ["something is odd", "rules: 5000; give fewer", "limits: odd"])
@@ -516,3 +592,19 @@ def test_a_problem_whose_place_nobody_knows_is_told_all_the_same(monkeypatch: py
     assert told('symbols = ["A"]\n[limits]\n') == [
         "mm.toml: something is odd", "mm.toml: rules: 5000; give fewer", "mm.toml:2: limits: odd"
     ]  # fmt: skip
+
+
+# --- notes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_figure_that_can_never_bind_is_noted_in_its_line() -> None:
+    text = (
+        'symbols = ["A"]\n[[limits.window]]\nfrom = "22:00"\nto = "06:00"\nmax_order_value = 2000\nmax_open_orders = 5\n'
+        '[limits.band.high]\nmax_order_value = "1000.5"\n[limits]\nmax_order_value = 1000\nmax_open_orders = 10\n'
+    )  # fmt: skip
+    notes = parse(text, "mm.toml").notes
+    assert [note.text for note in notes] == [
+        "mm.toml:5: limits.window[0].max_order_value: 2000 can never bind, since 1000 always holds (account); give less, or leave it out",
+        "mm.toml:8: limits.band.high.max_order_value: 1000.5 can never bind, since 1000 always holds (account); give less, or leave it out",
+    ]
+    assert parse(FULL).notes == ()

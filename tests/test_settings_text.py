@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
-from haltcore.adapters.settings import Settings, parse, read
+from haltcore.adapters.settings import Settings, load, parse
 from haltcore.adapters.settings_text import figure_lines, to_toml
 from haltcore.effects import qty, usd
 from haltcore.effects.values import MAX_WHOLE, SCALE
@@ -112,7 +112,7 @@ def configs(draw: Any) -> Config:
 @given(configs())
 @settings(max_examples=400)
 def test_what_is_written_is_read_back(config: Config) -> None:
-    assert parse(to_toml(config)) == config
+    assert parse(to_toml(config)).config == config
 
 
 TERMS = st.integers(0, LARGEST) | st.integers(0, 1_000).map(lambda whole: whole * SCALE)
@@ -126,7 +126,7 @@ def test_instruments_are_read_back(tmp_path_factory: pytest.TempPathFactory, ins
     config = Config("abcdefg", ("A", "B/C", "venues"))
     file = tmp_path_factory.getbasetemp() / "instruments.toml"
     file.write_text(to_toml(config, instruments))
-    found = read(file)
+    found = load(file)
     assert found == Settings(config, instruments, session_named=True)
     assert list(found.instruments) == list(instruments)
 
@@ -146,7 +146,7 @@ def test_how_it_looks() -> None:
     assert text.endswith(
         '[instrument."BTC/USDT"]\ntick = 0\nlot = "0.001"\nmin_qty = 0\nmax_qty = 0\nmin_notional = 0\nmultiplier = 1\ninverse = false\n'
     )
-    assert parse(text, session="mm00001") == config
+    assert parse(text, session="mm00001").config == config
 
 
 def test_what_is_off_has_no_line() -> None:

@@ -20,7 +20,7 @@ from haltcore.fsm.order_rules import TABLE
 from haltcore.fsm.reports import ACTIONS
 
 SPEC = Path(__file__).parent.parent / "spec"
-MODULES = ("generate", "tables", "risk_tables", "diagrams", "invariants")
+MODULES = ("generate", "tables", "risk_tables", "settings_page", "diagrams", "invariants")
 
 
 @pytest.fixture(scope="module")

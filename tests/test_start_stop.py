@@ -14,8 +14,8 @@ from haltcore.adapters.disk import MemoryDisk
 from haltcore.adapters.faults import Fault, FaultPlan, Scripted
 from haltcore.adapters.journal import JournalFailed
 from haltcore.adapters.paper import PaperVenue
-from haltcore.effects import FetchOpenOrders
-from haltcore.fsm.config import ConfigRefused
+from haltcore.effects import FetchOpenOrders, Trigger
+from haltcore.fsm.config import ConfigRefused, Triggers
 from haltcore.fsm.events import Restarted, VenueLink
 from haltcore.fsm.verdict import Kind
 
@@ -395,3 +395,41 @@ async def test_7_a_report_with_a_stamp_from_the_future_does_not_stop_the_time() 
         await buy(rig.bot)
         rig.bot._receive(VenueLink(rig.clock.now_ns() + 86_400 * 10**9, True, "wild"))
         assert rig.bot.core.now_ns <= rig.clock.now_ns()
+
+
+async def _set_back_by(seconds: int, **fields: Any) -> Rig:
+    """A session, and the next one by a clock that has been set back meanwhile."""
+    async with Rig(HandVenue(), conf=config(**fields)) as rig:
+        await rig.bot.mark(BTC, "100")
+    again = Rig(HandVenue(), disk=rig.disk, conf=config(**fields), on_stop="hand_over")
+    again.bot.clock = LoopClock(asyncio.get_running_loop(), EPOCH_NS - seconds * 10**9)
+    await again.bot.start()
+    return again
+
+
+@simulated
+async def test_7_a_clock_that_was_set_back_meanwhile_freezes_where_that_is_configured() -> None:
+    again = await _set_back_by(3_600, triggers=Triggers(clock_jump_ms=1_000))
+    record = again.bot.freeze_history(trigger=Trigger.CLOCK_JUMP)[0]
+    assert "the clock of the new process stands 35" in record.reason
+    assert not any(alert.code == "clock_behind" for alert in again.alerts)
+    assert again.events(Restarted)[0].at_ns < EPOCH_NS - 3_599 * 10**9, "the log has the truth"
+    await again.bot.stop()
+    assert again.replayed().kind is Kind.SAME
+
+
+@simulated
+async def test_7_a_clock_that_was_set_back_meanwhile_is_at_least_told() -> None:
+    again = await _set_back_by(3_600)
+    assert again.bot.freeze_history(trigger=Trigger.CLOCK_JUMP) == ()
+    (alert,) = [alert for alert in again.alerts if alert.code == "clock_behind"]
+    assert "ms behind the log" in alert.text
+    await again.bot.stop()
+
+
+@simulated
+async def test_7_a_clock_that_goes_on_says_nothing() -> None:
+    again = await _set_back_by(0, triggers=Triggers(clock_jump_ms=1))
+    assert again.bot.freeze_history(trigger=Trigger.CLOCK_JUMP) == ()
+    assert not any(alert.code == "clock_behind" for alert in again.alerts)
+    await again.bot.stop()

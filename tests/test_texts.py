@@ -3,8 +3,8 @@
 Method: odd letters at every depth of an event, and what is clean stays itself."""
 
 import attrs
-from haltcore.adapters.texts import writable
-from haltcore.effects import Price
+from haltcore.adapters.texts import unwritable, writable
+from haltcore.effects import Price, Qty
 from haltcore.fsm.codec import EVENTS
 from haltcore.fsm.events import FetchedOrders, OpenOrders, OrderCancelled, OrderRejected
 
@@ -36,3 +36,12 @@ def test_rows_in_lists_are_cleaned() -> None:
 def test_what_is_no_event_is_left_alone() -> None:
     for odd in (None, 1, object(), {"a": 1}):
         assert writable(odd) is odd
+
+
+def test_a_number_beyond_any_log_and_what_is_no_event_are_found() -> None:
+    good = OrderCancelled(1, "a", Qty(10**60))
+    assert unwritable(good) == ""
+    for odd in (attrs.evolve(good, cum_qty=10**77), attrs.evolve(good, cum_qty=10**5_000), attrs.evolve(good, at_ns=2**63)):
+        assert "OrderCancelled" in unwritable(odd)
+    for odd in (None, "nonsense", Qty(5), {"a": 1}):
+        assert unwritable(odd)

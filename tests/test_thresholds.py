@@ -1,5 +1,5 @@
-"""A trigger compares with the figure that holds for its scope now: its own rule's, or an override's, never one of a narrower or other
-scope.
+"""A trigger compares with the figure that holds for its scope now: its own rule's, or an override's, never one of a narrower, wider
+or other scope.
 
 Method: every figure is put in every rule and override that may hold it; asked for in every scope, and around the moment at which an
 override ends.
@@ -76,7 +76,7 @@ RULES = (LimitRule(lose(2), BTC), LimitRule(lose(3), strategy="mm"))
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        (override(lose(9)), {"account": 9}),
+        (override(lose(9)), {"account": 9, BTC: 2, "mm": 3}),
         (override(lose(9), BTC), {"account": 1, BTC: 9, "mm": 3}),
         (override(lose(9), ETH), {"account": 1, BTC: 2, ETH: 9, "mm": 3}),
         (override(lose(9), strategy="mm"), {"account": 1, BTC: 2, "mm": 9}),
@@ -90,16 +90,16 @@ def test_an_override_replaces_the_figure_of_the_scopes_that_it_names_as_a_whole(
     assert losses(desk(*RULES, limits=lose(1), overrides=(made,))) == expected
 
 
-def test_of_several_overrides_the_latest_that_names_the_figure_holds() -> None:
-    overrides = (override(lose(7)), override(lose(8), BTC), override(Limits(feed_lost_ms=1)))
+def test_overrides_of_several_scopes_hold_beside_each_other() -> None:
+    overrides = (override(lose(5)), override(lose(7)), override(lose(8), BTC), override(Limits(feed_lost_ms=1)))
     d = desk(*RULES, limits=lose(1), overrides=overrides)
-    assert losses(d) == {"account": 7, BTC: 8}
+    assert losses(d) == {"account": 7, BTC: 8, "mm": 3}
     assert scopes_with(d, "feed_lost_ms") == [ACCOUNT]
 
 
 def test_at_its_end_the_rules_hold_again() -> None:
     d = desk(*RULES, limits=lose(1), overrides=(override(lose(9)),))
-    assert losses(d, NOW) == {"account": 9}
+    assert losses(d, NOW) == {"account": 9, BTC: 2, "mm": 3}
     assert losses(d, NOW + 1) == {"account": 1, BTC: 2, "mm": 3}
 
 

@@ -16,6 +16,7 @@ from haltcore.effects import Alert, Denied, Metric, Mode, ModeChanged, Place, Pu
 from haltcore.fsm.config import FreezeClass, Triggers
 from haltcore.fsm.core import FreezeRecord
 from haltcore.fsm.events import BreakerChanged, ClockReading, EdgeUpdate, SubmitOrder, VenueLink
+from haltcore.fsm.freeze import HELD_BACK
 from haltcore.fsm.limits import LimitRule, Limits, Rate
 from haltcore.fsm.outcomes import outcome
 from haltcore.fsm.triggers import CLASS_OF, TRIGGERS
@@ -357,7 +358,16 @@ def test_a_submit_whose_own_time_has_gone_back_is_not_placed() -> None:
     assert s.mode() is Mode.FREEZING
 
 
-@pytest.mark.parametrize("code", ["frozen_at_send", "stale_epoch", "superseded", "stopped", "stopping", "journal_failed"])
+@pytest.mark.parametrize("code", ["overloaded", "stopped", "stopping", "superseded", "not_started", "freeze_over"])
+def test_a_venue_s_refusal_counts_whatever_it_is_called(code: str) -> None:
+    s = InFlight(config(**triggers(reject_storm=Rate(1, 1_000))))
+    for _ in range(2):
+        s.submit()
+        s.feed(outcome(s.one(Place), s.now, REFUSED, code))
+    assert [record.trigger for record in history(s)] == [Trigger.REJECT_STORM]
+
+
+@pytest.mark.parametrize("code", HELD_BACK)
 def test_what_never_left_was_not_refused_by_the_venue(code: str) -> None:
     s = InFlight(config(**triggers(reject_storm=Rate(1, 1_000))))
     for _ in range(5):

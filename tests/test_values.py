@@ -11,11 +11,13 @@ from haltcore.effects.values import (
     DIGITS,
     MAX_WHOLE,
     SCALE,
+    Notional,
     Usd,
     ValueRefused,
     as_notional,
     bps,
     from_text,
+    notional_text,
     price,
     qty,
     to_scaled,
@@ -167,6 +169,12 @@ def test_no_text_is_read_as_a_number_that_would_be_written_otherwise(text: str) 
     except ValueRefused:
         return
     assert to_text(scaled) == text
+
+
+@pytest.mark.parametrize(("one", "other", "text"), [("50000", "0.13", "6500"), ("0.000000000001", "0.000000000001", "0." + "0" * 23 + "1")])
+def test_a_notional_has_a_scale_of_its_own(one: str, other: str, text: str) -> None:
+    assert notional_text(Notional(price(one) * qty(other))) == text
+    assert notional_text(Notional(-price(one) * qty(other))) == "-" + text
 
 
 def test_the_memo_never_changes_an_answer() -> None:

@@ -130,7 +130,7 @@ RULE = LimitRule(Limits(max_open_orders=9, message_rate=Rate(5, 1_000), max_orde
             "ChangeLimits strategy mm, window 01:00-00:00 UTC: max_order_qty 0.5, max_open_orders 9, message_rate 5/1000 by ops: a drill",
         ),
         (ChangeLimits(T0, LimitRule(Limits(prevent_self_match=True)), "k", "x"), "ChangeLimits account: prevent_self_match on by k: x"),
-        (ChangeLimits(T0, LimitRule(Limits()), "", "x"), "ChangeLimits account: no figures by nobody: x"),
+        (ChangeLimits(T0, LimitRule(Limits()), "", "x"), "ChangeLimits account: no figures by nobody named: x"),
         (
             OverrideLimits(T0, "", "mm", Limits(max_order_value=usd("2500")), 60_000, *BY),
             "OverrideLimits strategy mm: max_order_value 2500 for 60000 ms by ops: a drill",
@@ -140,7 +140,7 @@ RULE = LimitRule(Limits(max_open_orders=9, message_rate=Rate(5, 1_000), max_orde
         (Restrict(T0, BTC, False, *BY), f"Restrict {BTC} off the restricted list by ops: a drill"),
         (Reenable(T0, "", *BY), "Reenable account by ops: a drill"),
         (Reenable(T0, "mm", *BY), "Reenable strategy mm by ops: a drill"),
-        (OperatorRefused(T0, "unfreeze", "", "no token"), "OperatorRefused unfreeze of nobody: no token"),
+        (OperatorRefused(T0, "unfreeze", "", "no token"), "OperatorRefused unfreeze of nobody named: no token"),
         (Stopping(T0, True, "ops"), "Stopping freeze first, by ops"),
         (
             InstrumentDefined(T0, BTC, Instrument(tick=price("0.1"), min_notional=usd("5"))),
@@ -158,7 +158,7 @@ RULE = LimitRule(Limits(max_open_orders=9, message_rate=Rate(5, 1_000), max_orde
         (LatchAnswer(T0, (4, 0), LatchKind.OK, ()), "LatchAnswer ok: nothing is frozen"),
         (
             LatchAnswer(T0, (4, 0), LatchKind.OK, (LatchRow("venue", 3, Trigger.LOSS, "r", ""),)),
-            "LatchAnswer ok: venue (loss by haltcore: r)",
+            "LatchAnswer ok: venue (loss by nobody named: r)",
         ),
     ],
     ids=lambda value: type(value).__name__ if attrs.has(type(value)) else "",
@@ -175,7 +175,7 @@ def test_effects_word_for_word() -> None:
     assert views.effect_lines(effects, named()) == [
         ":0 Denied frozen: ill (and max_order_qty)",
         f":1 Place id buy 1 {BTC} at 5 (limit) for strategy mm, client fund",
-        ":2 PublishFreeze account (loss by haltcore: r)",
+        ":2 PublishFreeze account (loss by nobody named: r)",
         ":3 ClearFreeze venue of epoch 4 by ops: a drill",
     ]
 

@@ -179,7 +179,7 @@ def test_a_list_that_makes_one_order_worse_and_the_sum_better_says_nothing() -> 
 def test_an_order_that_an_override_allows_is_no_violation_of_the_rules_for_others() -> None:
     s = two(INVENTORY)
     s.mark(100)
-    s.feed(OverrideLimits(s.now, BTC, MM, Limits(max_inventory_usd=usd(3_000)), 60_000, "ops", "one hedge"))
+    s.feed(OverrideLimits(s.now, BTC, "", Limits(max_inventory_usd=usd(3_000)), 60_000, "ops", "one hedge"))
     key = s.working(amount=20, strategy=MM)
     s.fill(key, 20)
     assert freezes(s) == []
@@ -550,9 +550,9 @@ def test_the_throttle_outlasts_a_restart() -> None:
 def test_no_trigger_is_handed_the_orders() -> None:
     """A condition that had to look at all orders would be slow with many of them: each may look at the touched ones alone."""
     s = two(Limits(max_daily_loss=usd(10**6), max_inventory_usd=usd(10**9), execution_rate=Rate(10**6, 1), feed_lost_ms=10**6))
+    s.mark(100)
     for _ in range(20):
         s.working(strategy=MM)
-    s.mark(100)
 
     class NoWalk:
         def __init__(self, orders: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from haltcore.adapters import why
 from haltcore.effects import Cancel, CancelBatch, Place, Side, Trigger, bps, order_key, usd
 from haltcore.fsm.codec import CONFIG
-from haltcore.fsm.events import ChangeLimits, EdgeUpdate, OrderRejected
+from haltcore.fsm.events import ChangeLimits, EdgeUpdate, Freeze, OrderRejected
 from haltcore.fsm.limits import LimitRule, Limits
 from haltcore.fsm.replay import Source
 from haltcore.fsm.risk import CHECKS
@@ -294,3 +294,11 @@ def test_a_broken_log_is_not_explained() -> None:
     bad = b"".join(source.chunks).replace(b'"10"', b'"11"', 1)
     found = why.investigate([Source("bad", [bad])], bool)
     assert found.verdict.kind is Kind.BROKEN
+
+
+def test_a_freeze_by_nobody_and_one_of_the_core_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = limited(monkeypatch, limits=Limits(edge_freeze_threshold_bps=bps(5)))
+    session.feed(Freeze(session.now, BTC, Trigger.MANUAL, "looks odd", ""))
+    assert told(session)[-1] == f"{BTC} was frozen (manual by nobody named): looks odd."
+    session.feed(EdgeUpdate(session.now, "", bps(3)))
+    assert told(session)[-1].startswith("The account was frozen (edge_collapse by haltcore): edge 3")

@@ -22,13 +22,13 @@ PINNED = {
     "v1/lifecycle": "23bba23b1784c7671660e3e38bbed2d911d109ecd6d2a2dbca7ba519263b149d",
     "v1/doubt": "33eb83a8f31275a38ddaa9debd26a1b8c52f746b6ecc83d5b98783809b25f15c",
     "v1/freeze": "acdedec064e745c0dd654b92f7ad71feaec6a56cb6bf07869b42538d69bdd843",
-    "v2/lifecycle": "e678ce2a91722639e1b918383389cfb2b5fb17f346f94b4c6a5bd92fd7b50cc6",
-    "v2/doubt": "ec68e6a6a7ef340eb2e65e3a0e29b22239b04b6f70c2cd4ce5d242076629d7a5",
-    "v2/freeze": "6685783bd5c9ccd1203c19fc3f87d6f521f57b7739314fb12b67064ea6cf5fc8",
-    "v2/overrides": "e15aa0ec1f0ad492856ff85a280d84cd694b63a92d3d3024ffe98839328e780b",
-    "v2/strategies": "d78ed9701f4473d580ddc94a5e6e41379be2b6b854ebae5d574cb11939c6c28a",
-    "v2/losses": "389c119976ba1e2cceda0557beee8dc043691b6ed9d53b5ac24f8bce06b8c365",
-    "v2/cool_down": "c78bd73b967d7be2db0266d0f7d7a910077b7c5ae0c964423cf0421d3c58039d",
+    "v2/lifecycle": "6aa6d74d337ef600830e897bf9833e2e90965fcbf05d67432643419078dc3433",
+    "v2/doubt": "30d23fcbcdaa845d843ce40e503bb414509267e3cd4340b391dc0aa1d10bf2e0",
+    "v2/freeze": "0861cf20777fae2082a0a282d2fd10cb949262ec6a7db4eb9f3af8ad6d1c95d8",
+    "v2/overrides": "9427ae6dfbb5da4e94ea14d74af7070f8dc0847d42f4084c70660c9197f55b4c",
+    "v2/strategies": "48c7a20866435ef3f84195c7464abaf4763d1da71c54a45987e58f59fcc6589d",
+    "v2/losses": "a69ac18c6e6c4671448332b7077e98cdcec4b5c04de82d13cc2ecd36f09dd7c3",
+    "v2/cool_down": "72c78e7b4e08c286b2b44faf48c169dc7770ec4ec979dc410837ad45e199368f",
 }
 #: What the logs of an old format replay to. The two that are not the same have a denial in them: each is counted since rules 2.
 OLD = {"v1/lifecycle": Kind.OTHER_TELEMETRY, "v1/doubt": Kind.SAME, "v1/freeze": Kind.OTHER_TELEMETRY}

@@ -247,6 +247,14 @@ def _latches(world: World, item: Item) -> Moves:
     kind, latch = LatchKind.OK, world.latch
     if isinstance(effect, PublishFreeze) and all(row.scope != effect.scope for row in latch):
         latch = (*latch, LatchRow(effect.scope, 1, effect.trigger, effect.reason, effect.by))
+    elif isinstance(effect, PublishFreeze):
+        # Once is enough: a row that grew a new epoch every time would be a new state every time.
+        said = effect.trigger, effect.reason, effect.by
+        latch = tuple(
+            attrs.evolve(row, epoch=row.epoch + 1, joint=True)
+            if row.scope == effect.scope and not row.joint and said != (row.trigger, row.reason, row.by) else row
+            for row in latch
+        )  # fmt: skip
     elif isinstance(effect, ClearFreeze):
         if any(row.scope == effect.scope and row.epoch == effect.latch_epoch for row in latch):
             latch = tuple(row for row in latch if row.scope != effect.scope)
