@@ -154,11 +154,10 @@ def replaced(o: Order, e: OrderReplaced, t: Times) -> Change:
     if e.qty == o.qty and e.price == o.price:
         return o, (Note.DUPLICATE,)
     r = o.requests
-    worst = (
-        Replacement(None, e.qty, e.price)
-        if pending is None
-        else Replacement(None, max(e.qty, pending.qty), _worse(e.price, pending.price), _worse(e.price, pending.reserve))
-    )
+    worst = Replacement(None, e.qty, e.price)
+    if pending is not None:
+        reserve = _worse(e.price, pending.reserve) if pending.reserve is not None else None
+        worst = Replacement(None, max(e.qty, pending.qty), _worse(e.price, pending.price), reserve)
     requests = attrs.evolve(r, place=None, replace=worst, query=None)
     return in_doubt(with_requests(alive(o, e.venue_id), requests), t.now_ns), (Note.CONTRADICTION, Note.ASK)
 

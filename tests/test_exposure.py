@@ -289,6 +289,19 @@ def test_a_replace_below_the_mark_counts_at_the_mark() -> None:
     assert s.core.total == qty(10) * price(150) + qty(10) * price(100)
 
 
+def test_two_changes_that_nobody_asked_for_count_at_the_worse_price() -> None:
+    """Found by the ledger over a million events: the reserve of the second was its own price, below that of the first."""
+    s = Session()
+    s.mark(100)
+    key = s.working(SELL, 10, at=120)
+    s.feed(OrderReplaced(s.now, s.client_id(key), "v", qty(12), price(130)))
+    s.feed(OrderReplaced(s.now, s.client_id(key), "v", qty(11), price(110)))
+    pending = s.order(key).requests.replace
+    assert pending is not None
+    assert (pending.qty, pending.price, pending.reserve) == (qty(12), price(130), None)
+    assert s.core.books[0].sell_value == qty(12) * price(130)
+
+
 def test_a_flip_through_zero() -> None:
     s = Session()
     s.mark(100)
