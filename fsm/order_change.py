@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 import attrs
 from attrs import frozen
 
-from ..effects import Notional, Price, Qty
+from ..effects import Notional, Price, Qty, Side
 from .events import Halt, OrderRow, Outcome
 from .instrument import cost_of
-from .order import NO_REQUESTS, Ended, Fills, Order, is_done, with_requests
+from .order import NO_REQUESTS, Ended, Fills, Order, Replacement, is_done, with_requests
 
 
 class Note(StrEnum):
@@ -80,12 +80,15 @@ def end(o: Order, ended: Ended, accepted: bool) -> Order:
     return Order(o.key, o.spec, o.venue_id, o.qty, o.price, o.reserve, accepted, o.triggered, Halt.NONE, ended, o.fills, NO_REQUESTS)
 
 
-def resized(o: Order, qty: Qty, price: Price | None, venue_id: str) -> Order:
-    """The order as replaced. Below what is filled, the filled quantity is the order's (FIX: then it is Filled)."""
+def resized(o: Order, qty: Qty, price: Price | None, venue_id: str, pending: Replacement | None = None) -> Order:
+    """The order as replaced, by the request that is pending if it is one of ours. Below what is filled, the filled quantity is the order's
+    (FIX: then it is Filled). A sell that the venue has lowered by itself counts as before: what the mark was, no rule of orders knows."""
     r = o.requests
     requests = attrs.evolve(r, place=None, replace=None, attempt=0, not_found=0)
-    pending = r.replace
+    pending = pending or r.replace
     asked = pending.reserve if pending is not None and pending.price == price else None
+    if asked is None and o.spec.side is Side.SELL:
+        asked = o.reserve
     reserve = o.reserve if price is None else max(price, asked or price)
     size = max(qty, o.cum_qty)
     return Order(o.key, o.spec, venue_id or o.venue_id, size, price, reserve, True, o.triggered, o.halt, o.ended, o.fills, requests)

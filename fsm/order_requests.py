@@ -125,7 +125,7 @@ def found_open(o: Order, row: OrderRow, t: Times) -> Change:
     requests = attrs.evolve(r, place=None, cancel=None, replace=keep, query=None, asked_ns=0, doubt_ns=0, not_found=0)
     after = with_requests(alive(after, row.venue_id), requests)
     if keep is None and differs:
-        after = resized(after, row.qty, price, row.venue_id)
+        after = resized(after, row.qty, price, row.venue_id, pending)
     return after, (*notes, Note.RETRY) if r.cancel_wanted else notes
 
 

@@ -43,7 +43,7 @@ from .events import (
     Restarted,
     SubmitOrder,
 )
-from .exposure import FLAT, NO_TALLY, UNPRICED, Book, owner_of, sym_of, worst_value
+from .exposure import FLAT, NO_TALLY, UNPRICED, Book, owner_of, reserve_price, sym_of, worst_value
 from .freeze import HELD_BACK, trip
 from .limits import Source, in_force, overriding, sources
 from .order import Ended
@@ -144,11 +144,11 @@ def on_edge(turn: Turn, event: EdgeUpdate) -> None:
     if scope is None:
         return
     feeds.heard(turn, scope)
-    if not turn.desk.thresholds.edges and not turn.desk.overrides:
-        return
     if turn.desk.config.triggers.cool_downs:
         # Nobody else asks for an edge that is past.
         turn.flow = attrs.evolve(turn.flow, edges=turn.flow.edges.set(scope, event.edge_bps))
+    if not turn.desk.thresholds.edges and not turn.desk.overrides:
+        return
     for watched in dict.fromkeys((ACCOUNT, scope)):
         threshold = amount(turn.desk, turn.now_ns, watched, "edge_freeze_threshold_bps")
         if threshold is None or event.edge_bps >= threshold:
@@ -220,7 +220,7 @@ def _violations(turn: Turn, old: Core) -> None:
     for key in dict.fromkeys(turn.grown):
         book, was = turn.books[key], old.books.get(key, FLAT)
         worst = worst_value(book)
-        if worst <= worst_value(was) or not _more(was, book):
+        if worst <= worst_value(was) or not (_more(was, book) or _dearer(turn, old)):
             continue
         desk, owner, sym = turn.desk, owner_of(key), sym_of(key)
         symbol, strategy = desk.config.symbols[sym], desk.config.strategies[owner - 1] if owner else ""
@@ -243,6 +243,15 @@ def _more(was: Book, now: Book) -> bool:
     mark makes of its value."""
     longer = now.position + now.buy_qty > was.position + was.buy_qty
     return longer or now.sell_qty - now.position > was.sell_qty - was.position
+
+
+def _dearer(turn: Turn, old: Core) -> bool:
+    """Whether the venue has changed an order of this step to a price at which it counts as more."""
+    for key in turn.touched:
+        before, now = old.order(key), turn.order(key)
+        if before is not None and now is not None and reserve_price(now) > reserve_price(before):
+            return True
+    return False
 
 
 def _tightest(found: Iterable[Source], name: str, strategy: str) -> tuple[Usd, str] | None:

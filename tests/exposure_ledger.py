@@ -134,6 +134,7 @@ class Ledger:
     contracts: list[Contract]
     trades: dict[int, Trades] = Factory(dict)
     views: dict[int, View] = Factory(dict)
+    prices: dict[int, dict[int | None, None]] = Factory(dict)
     books: dict[Key, Sums] = Factory(dict)
     worst: dict[int, int] = Factory(dict)
     gain: dict[int, int] = Factory(dict)
@@ -238,6 +239,8 @@ class Ledger:
         if order.ended is not Ended.NO or left <= 0:
             return View(filled, paid)
         asked = pending.price if pending else None
+        prices = self.prices.setdefault(order.key, {})
+        prices.update(dict.fromkeys((order.price, asked)))
         reserves = [(order.price, order.reserve), *([(pending.price, pending.reserve)] if pending and pending.reserve else [])]
         assert all(self._right(order, price, reserve) for price, reserve in reserves), f"order {order.key} is valued at another price"
         value = left * (SCALE if contract.inverse else max(asked or 0, *[reserve for _, reserve in reserves]))
@@ -247,10 +250,12 @@ class Ledger:
         return View(filled, paid, left, value, 1, int(unknown), levels)
 
     def _right(self, order: Order, price: int | None, reserve: int) -> bool:
-        """At its own price; a sell below the mark at a mark that there was."""
+        """At its own price; a sell at a mark that there was, or at a price that it had."""
         if price is None or reserve == price:
             return True
-        return order.spec.side is Side.SELL and reserve > price and reserve in self.book(0, order.spec.sym).marks
+        return order.spec.side is Side.SELL and reserve > price and (
+            reserve in self.book(0, order.spec.sym).marks or reserve in self.prices[order.key]
+        )
 
     # --- comparing -------------------------------------------------------------------------------------------------
 

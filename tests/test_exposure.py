@@ -302,6 +302,28 @@ def test_two_changes_that_nobody_asked_for_count_at_the_worse_price() -> None:
     assert s.core.books[0].sell_value == qty(12) * price(130)
 
 
+def test_a_replace_that_a_query_settles_counts_at_the_mark_too() -> None:
+    """Found by a review: the query had cleared the request before the order took its reserve over."""
+    s = Session()
+    s.mark(100)
+    s.working(SELL, 10, at=150)
+    key = s.working(SELL, 10, at=50)
+    s.replace(key, 12, at=50)
+    s.outcome(s.one(Replace), IN_DOUBT)
+    s.found(s.all(QueryOrder)[-1], qty=qty(12))
+    assert s.order(key).requests.replace is None
+    assert s.core.total == qty(10) * price(150) + qty(12) * price(100)
+
+
+def test_a_price_that_the_venue_raises_is_reality_beyond_a_limit() -> None:
+    """Found by a review: no more quantity, and yet more may be paid than was counted."""
+    s = Session(limits=Limits(max_inventory_usd=usd(1_000)))
+    s.mark(100)
+    key = s.working(BUY, 10, at=100)
+    s.feed(OrderReplaced(s.now, s.client_id(key), "v", qty(10), price(900)))
+    assert s.mode(BTC) is Mode.FREEZING
+
+
 def test_a_flip_through_zero() -> None:
     s = Session()
     s.mark(100)
