@@ -5,7 +5,6 @@ In a *life* every event may come at any time, with any answer; what it must not 
 
 import random
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -31,12 +30,10 @@ from haltcore.effects import (
 )
 from haltcore.effects.values import SCALE
 from haltcore.fsm import other_run
-from haltcore.fsm.codec import CONFIG, EFFECTS, EVENTS, STATE
 from haltcore.fsm.comparison import Comparison
 from haltcore.fsm.config import Config
-from haltcore.fsm.core import EMPTY, Core
+from haltcore.fsm.core import Core
 from haltcore.fsm.counterfactual import counterfactual
-from haltcore.fsm.digest import digest
 from haltcore.fsm.events import (
     ChangeLimits,
     EdgeUpdate,
@@ -50,7 +47,6 @@ from haltcore.fsm.events import (
     PositionRow,
     ReportStatus,
     SetReduceOnly,
-    Started,
     Stopping,
     TimerFired,
     Unfreeze,
@@ -59,27 +55,20 @@ from haltcore.fsm.events import (
 from haltcore.fsm.invariants import broken, broken_state
 from haltcore.fsm.limits import LimitRule, Limits, Rate
 from haltcore.fsm.outcomes import failed, owes_outcome
-from haltcore.fsm.record import CHECKPOINT_EVERY, NO_HASH, header_line, record_line, seal_line
 from haltcore.fsm.replay import Source
 from haltcore.fsm.step import step
 from haltcore.fsm.verdict import Kind
 
-from tests.helpers import BTC, BUY, ETH, IN_DOUBT, MS, REFUSED, SELL, Session, Steps, StorePolicy, row
+from tests.helpers import BTC, BUY, ETH, IN_DOUBT, MS, REFUSED, SELL, Recorded, Session, StorePolicy, log, row
 
 Change = Callable[[Config], Config]
 
 
-class Taped(Session):
-    """A session that remembers its steps, with any configuration."""
+class Taped(Recorded):
+    """A recorded session that looks at no invariants of the whole state, and knows its edge."""
 
     def __init__(self, **fields: Any) -> None:
-        self.steps: Steps = []
         super().__init__(**{"thorough": False, **fields})
-
-    def feed(self, event: Event) -> tuple[Effect, ...]:
-        effects = super().feed(event)
-        self.steps.append((event, effects, self.core))
-        return effects
 
     @property
     def last(self) -> int:
@@ -89,32 +78,6 @@ class Taped(Session):
     def edge(self, at: str, symbol: str = BTC) -> tuple[Effect, ...]:
         """The edge, in basis points."""
         return self.feed(EdgeUpdate(self.now, symbol, bps(at)))
-
-
-def log(steps: Steps, cuts: Sequence[int] = (), seal: bool = True) -> list[Source]:
-    """The segments of a log of these steps; a new one begins after each record in ``cuts``."""
-    started = steps[0][0]
-    assert isinstance(started, Started)
-    config = CONFIG.encode(started.config)
-    prev, state, sources = NO_HASH, EMPTY, []
-    for number, (first, last) in enumerate(pairwise([0, *cuts, len(steps)]), 1):
-        snapshot = STATE.encode(state) if number > 1 else None
-        if state.desk is not None:
-            config = CONFIG.encode(state.desk.config)
-        line, prev = header_line(
-            prev, version="0.1.0", config=config, segment=number, first=first + 1, snapshot=snapshot, digest=digest(state)
-        )
-        lines = [line]
-        for event, effects, core in steps[first:last]:
-            state = core
-            checkpoint = digest(core) if core.seq % CHECKPOINT_EVERY == 0 else ""
-            line, prev = record_line(prev, core.seq, EVENTS.encode(event), EFFECTS.encode(effects), checkpoint)
-            lines.append(line)
-        if seal or last < len(steps):
-            line, prev = seal_line(prev, records=last - first, last=last, more=last < len(steps), digest=digest(state))
-            lines.append(line)
-        sources.append(Source(f"mm1.{number}", lines))
-    return sources
 
 
 def same(config: Config) -> Config:

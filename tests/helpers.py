@@ -4,6 +4,8 @@ Every step of a ``Session`` checks all invariants, those of the step and those o
 invariants too. Time stands still until a test moves it. Quantities and prices are given as text or whole numbers.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import attrs
@@ -37,8 +39,10 @@ from haltcore.effects import (
     qty,
 )
 from haltcore.effects.values import SCALE
+from haltcore.fsm.codec import CONFIG, EFFECTS, EVENTS, STATE
 from haltcore.fsm.config import Config, StorePolicy, SweepPolicy, VenueTraits
 from haltcore.fsm.core import EMPTY, Core, scope_key
+from haltcore.fsm.digest import digest
 from haltcore.fsm.events import (
     CancelOrder,
     Event,
@@ -77,6 +81,8 @@ from haltcore.fsm.invariants import broken, broken_state
 from haltcore.fsm.limits import Limits
 from haltcore.fsm.order import Order, OrdStatus
 from haltcore.fsm.outcomes import outcome
+from haltcore.fsm.record import CHECKPOINT_EVERY, NO_HASH, header_line, record_line, seal_line
+from haltcore.fsm.replay import Source
 from haltcore.fsm.step import step
 
 SESSION = "test001"
@@ -369,16 +375,42 @@ Steps = list[tuple[Event, tuple[Effect, ...], Core]]
 
 
 class Recorded(Session):
-    """A session that remembers its steps."""
+    """A session that remembers its steps, with any configuration."""
 
-    def __init__(self) -> None:
+    def __init__(self, **fields: Any) -> None:
         self.steps: Steps = []
-        super().__init__()
+        super().__init__(**fields)
 
     def feed(self, event: Event) -> tuple[Effect, ...]:
         effects = super().feed(event)
         self.steps.append((event, effects, self.core))
         return effects
+
+
+def log(steps: Steps, cuts: Sequence[int] = (), seal: bool = True) -> list[Source]:
+    """The segments of a log of these steps; a new one begins after each record in ``cuts``."""
+    started = steps[0][0]
+    assert isinstance(started, Started)
+    config = CONFIG.encode(started.config)
+    prev, state, sources = NO_HASH, EMPTY, []
+    for number, (first, last) in enumerate(pairwise([0, *cuts, len(steps)]), 1):
+        snapshot = STATE.encode(state) if number > 1 else None
+        if state.desk is not None:
+            config = CONFIG.encode(state.desk.config)
+        line, prev = header_line(
+            prev, version="0.1.0", config=config, segment=number, first=first + 1, snapshot=snapshot, digest=digest(state)
+        )
+        lines = [line]
+        for event, effects, core in steps[first:last]:
+            state = core
+            checkpoint = digest(core) if core.seq % CHECKPOINT_EVERY == 0 else ""
+            line, prev = record_line(prev, core.seq, EVENTS.encode(event), EFFECTS.encode(effects), checkpoint)
+            lines.append(line)
+        if seal or last < len(steps):
+            line, prev = seal_line(prev, records=last - first, last=last, more=last < len(steps), digest=digest(state))
+            lines.append(line)
+        sources.append(Source(f"mm1.{number}", lines))
+    return sources
 
 
 def fetch_failed(retry_after_ms: int = 0) -> FetchFailed:

@@ -5,23 +5,22 @@ one planted difference each, and after each kind of damage.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import attrs
 import pytest
 from haltcore.effects import Effect, Metric, SetTimer, Trigger
 from haltcore.fsm.chain import LogBroken
-from haltcore.fsm.codec import CONFIG, EFFECTS, EVENTS, STATE
+from haltcore.fsm.codec import CONFIG, EVENTS, STATE
 from haltcore.fsm.core import EMPTY, Core, FreezeRecord
 from haltcore.fsm.digest import digest
 from haltcore.fsm.events import Event, Freeze, MarkPrice, Started
-from haltcore.fsm.record import CHECKPOINT_EVERY, NO_HASH, header_line, record_line, seal_line
+from haltcore.fsm.record import CHECKPOINT_EVERY, NO_HASH, header_line, record_line
 from haltcore.fsm.replay import Source, Step, entries, replay
 from haltcore.fsm.step import step
 from haltcore.fsm.verdict import Change, Kind, Verdict
 
-from tests.helpers import Recorded, Steps
+from tests.helpers import Recorded, Steps, log
 
 
 def lived() -> Steps:
@@ -43,29 +42,6 @@ def lived() -> Steps:
 
 STEPS = lived()
 CONFIG_TEXT = CONFIG.encode(STEPS[0][0].config) if isinstance(STEPS[0][0], Started) else b""
-
-
-def log(steps: Steps, cuts: Sequence[int] = (), seal: bool = True) -> list[Source]:
-    """The segments of a log of these steps; a new one begins after each record in ``cuts``."""
-    prev, state, segment, sources = NO_HASH, EMPTY, 1, []
-    bounds = [0, *cuts, len(steps)]
-    for first, last in pairwise(bounds):
-        snapshot = STATE.encode(state) if segment > 1 else None
-        line, prev = header_line(
-            prev, version="0.1.0", config=CONFIG_TEXT, segment=segment, first=first + 1, snapshot=snapshot, digest=digest(state)
-        )
-        lines = [line]
-        for event, effects, core in steps[first:last]:
-            state = core
-            checkpoint = digest(core) if core.seq % CHECKPOINT_EVERY == 0 else ""
-            line, prev = record_line(prev, core.seq, EVENTS.encode(event), EFFECTS.encode(effects), checkpoint)
-            lines.append(line)
-        if seal or last < len(steps):
-            line, prev = seal_line(prev, records=last - first, last=last, more=last < len(steps), digest=digest(state))
-            lines.append(line)
-        sources.append(Source(f"mm1.{segment}", lines))
-        segment += 1
-    return sources
 
 
 def run(sources: list[Source], core_step: Step = step, **options: Any) -> Verdict:
