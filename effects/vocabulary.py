@@ -117,6 +117,8 @@ class Purpose(StrEnum):
     FEED = "feed"
     COOL_DOWN = "cool_down"
     OVERRIDE = "override"
+    BREAKER = "breaker"
+    LATE_LOOK = "late_look"
 
 
 class SweepStatus(StrEnum):
@@ -141,6 +143,28 @@ class SweepMethod(StrEnum):
     MIXED = "mixed"
 
 
+class GuardState(StrEnum):
+    """How a guarded side effect stands in the store. INTENT: claimed, and not sent as far as the store knows. SENT: it may have reached the
+    world. DONE and REJECTED: settled by evidence; what was rejected certainly did not happen. IN_DOUBT: being asked for.
+    """
+
+    INTENT = "intent"
+    SENT = "sent"
+    DONE = "done"
+    REJECTED = "rejected"
+    IN_DOUBT = "in_doubt"
+
+
+class BreakerMode(StrEnum):
+    """Where a circuit breaker stands. The forced modes are a person's word, and end by themselves only as that person has said."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    FORCED_CLOSED = "forced_closed"
+
+
 @frozen
 class Fence:
     """A lease's token: the store's epoch, and a counter that grows with every grant. ``Fence(0, 0)`` is no lease."""
@@ -159,7 +183,8 @@ NO_FENCE = Fence(0, 0)
 class Place:
     """Send a new order. ``order`` is the core's key; ``price`` is None for market orders, ``stop_price`` for the others.
 
-    ``strategy``, ``trader`` and ``client`` say on whose behalf (RTS 6 Art. 12(3)); empty is not said.
+    ``strategy``, ``trader`` and ``client`` say on whose behalf (RTS 6 Art. 12(3)); empty is not said. ``expires_ns``: until when, by the
+    sender's own clock, it may leave; what is late does not leave at all. 0 is no such bound.
     """
 
     risk: ClassVar[Risk] = Risk.ADDS_RISK
@@ -181,11 +206,13 @@ class Place:
     client: str
     epoch: int
     fence: Fence
+    expires_ns: int = 0
 
 
 @frozen
 class Replace:
-    """Change quantity and price of an order, keeping its client id. ``qty`` is the new total, filled part included."""
+    """Change quantity and price of an order, keeping its client id. ``qty`` is the new total, filled part included. ``expires_ns`` as in
+    :class:`Place`."""
 
     risk: ClassVar[Risk] = Risk.ADDS_RISK
     part: ClassVar[Part] = Part.VENUE
@@ -198,6 +225,7 @@ class Replace:
     price: Price | None
     epoch: int
     fence: Fence
+    expires_ns: int = 0
 
 
 @frozen
@@ -310,7 +338,7 @@ class RenewLease:
 
 @frozen
 class ReleaseLease:
-    """Give the lease back."""
+    """Give the lease back; whichever this process has, if ``fence`` is none."""
 
     risk: ClassVar[Risk] = Risk.NEUTRAL
     part: ClassVar[Part] = Part.STORE
@@ -320,8 +348,8 @@ class ReleaseLease:
 
 @frozen
 class PublishFreeze:
-    """Set the account's freeze latch for one scope. On a latch that is set the first words stay, but the row gets a new epoch, and is joint
-    from then on unless the same process says the same again.
+    """Set the account's freeze latch for one scope. A row that is set shows the first words still, but it is another author's too from then
+    on, has a new epoch, and is joint unless the same process says the same again.
     """
 
     risk: ClassVar[Risk] = Risk.REDUCES_RISK
@@ -344,7 +372,8 @@ class ReadFreeze:
 
 @frozen
 class ClearFreeze:
-    """Lift the latch of one scope, but only if its epoch in the store is still ``latch_epoch`` (compare and set)."""
+    """Withdraw this session's word from the latch of one scope, but only if the row's epoch in the store is still ``latch_epoch``
+    (compare and set; 0: there is none, as far as is known). The row goes when nobody else stands behind it; with ``force`` it goes."""
 
     risk: ClassVar[Risk] = Risk.ADDS_RISK
     part: ClassVar[Part] = Part.STORE
@@ -353,6 +382,71 @@ class ClearFreeze:
     latch_epoch: int
     by: str
     why: str
+    force: bool = False
+
+
+@frozen
+class ClaimGuard:
+    """Claim the right to carry a side effect out, before it is: the first half of a ``Place`` or ``Replace`` of the order ``order``.
+
+    ``key`` is the SHA-256 of the side effect's type and entity, ``params`` that of what exactly is meant; both in hexadecimal. ``owner`` is
+    chosen by the claimer and never used again, so that a claim whose answer was lost is known as its own. ``scopes`` are those in which the
+    order lies: the store refuses the claim while its latch shows one of them frozen. The claim lives ``ttl_ms`` in the store, and is good
+    for sending ``valid_ms``, by the claimer's own clock, from before the request. ``epoch`` is the store's, as the claimer knows it: a
+    store in another one refuses, since it may have forgotten who claimed before; 0 is not said.
+    """
+
+    risk: ClassVar[Risk] = Risk.ADDS_RISK
+    part: ClassVar[Part] = Part.STORE
+    id: EffectId
+    order: int
+    key: str
+    owner: str
+    params: str
+    scopes: tuple[str, ...]
+    ttl_ms: int
+    valid_ms: int
+    epoch: int = 0
+
+
+@frozen
+class SettleGuard:
+    """Tell the store what became of a claimed side effect. Only the owner's word counts; a claim that the store has forgotten is
+    written anew. ``result`` is for whoever claims the same again; a long one is cut.
+    """
+
+    risk: ClassVar[Risk] = Risk.NEUTRAL
+    part: ClassVar[Part] = Part.STORE
+    id: EffectId
+    order: int
+    key: str
+    owner: str
+    params: str
+    state: GuardState
+    result: str
+    ttl_ms: int
+
+
+@frozen
+class CheckStore:
+    """Ask the store whether it is fit to coordinate: eviction policy, persistence, memory, version, replication, clock."""
+
+    risk: ClassVar[Risk] = Risk.NEUTRAL
+    part: ClassVar[Part] = Part.STORE
+    id: EffectId
+
+
+@frozen
+class ShareBreaker:
+    """Put a circuit breaker's state into the store, if the version there is still ``version`` (compare and set; 0: none is there).
+    ``state`` is the breaker as ``fsm.breaker_text.to_text`` writes it; empty only reads, and of the known version no text is needed."""
+
+    risk: ClassVar[Risk] = Risk.NEUTRAL
+    part: ClassVar[Part] = Part.STORE
+    id: EffectId
+    job: str
+    version: int
+    state: str
 
 
 # --- time -----------------------------------------------------------------------------------------------------------
@@ -484,6 +578,10 @@ Effect: TypeAlias = (
     | PublishFreeze
     | ReadFreeze
     | ClearFreeze
+    | ClaimGuard
+    | SettleGuard
+    | CheckStore
+    | ShareBreaker
     | SetTimer
     | Metric
     | Alert

@@ -2,7 +2,19 @@
 
 from ..effects import OrdType, Side, TimeInForce, Trigger, bps, notional_text, price, qty, to_text, usd
 from .commands import explain
-from .config import Config, ConfigRefused, CoolDown, ForeignPolicy, FreezeClass, StorePolicy, SweepPolicy, Triggers, VenueTraits
+from .config import (
+    BreakerPolicy,
+    Config,
+    ConfigRefused,
+    CoolDown,
+    ForeignPolicy,
+    FreezeClass,
+    StoreCheck,
+    StorePolicy,
+    SweepPolicy,
+    Triggers,
+    VenueTraits,
+)
 from .core import EMPTY, Core
 from .events import CancelOrder, EdgeUpdate, Event, Freeze, MarkPrice, ReplaceOrder, SetReduceOnly, SubmitOrder, Unfreeze
 from .freeze import may_send
@@ -17,6 +29,7 @@ from .step import start, step
 __all__ = [
     "EMPTY",
     "INVARIANTS",
+    "BreakerPolicy",
     "CancelOrder",
     "Change",
     "Config",
@@ -42,6 +55,7 @@ __all__ = [
     "ReplaceOrder",
     "SetReduceOnly",
     "Side",
+    "StoreCheck",
     "StorePolicy",
     "SubmitOrder",
     "SweepPolicy",

@@ -11,18 +11,22 @@ from ..effects import Mode, OrdType, Side, TimeInForce, to_text
 from ..effects.ids import MAX_KEY
 from ..effects.values import MAX_WHOLE
 from .ask import LIMITED, STOPPED, Ask, exact, reduces, reserve_for, sources_of
-from .core import ACCOUNT, VENUE, Desk, in_words, resting_key, scope_text, scopes_over
+from .breaker import refusal
+from .core import ACCOUNT, VENUE, Desk, in_words, probe_token, resting_key, scope_text, scopes_over
+from .degraded import Deed, forbidden
 from .events import SubmitOrder
 from .exposure import in_money, order_value
 from .levels import EMPTY_LEVELS
 from .limit_faults import shown
 from .measures import anchor
-from .order import Order
-from .turn import NS_PER_MS
+from .order import Ended, Order
+from .store_view import cause, unfit
+from .turn import NS_PER_MS, guarded
 
 _FROZEN, _FREEZING, _REDUCE_ONLY, _ACTIVE = Mode.FROZEN, Mode.FREEZING, Mode.REDUCE_ONLY, Mode.ACTIVE
 _BUY, _SELL = Side.BUY, Side.SELL
 _MARKET = OrdType.MARKET
+_REJECTED = Ended.REJECTED
 _NOTIONAL_DIGITS = 24
 _ONLY_REDUCE = "only orders that reduce the position are allowed, counting those that work already"
 
@@ -30,7 +34,7 @@ _ONLY_REDUCE = "only orders that reduce the position are allowed, counting those
 #: What the fields that are no numbers have to be.
 _TYPES: Final[tuple[tuple[str, type], ...]] = (
     ("symbol", str), ("side", Side), ("type", OrdType), ("tif", TimeInForce), ("post_only", bool), ("reduce_only", bool),
-    ("strategy", str), ("trader", str), ("client", str), ("explain", bool),
+    ("strategy", str), ("trader", str), ("client", str), ("explain", bool), ("once", str),
 )  # fmt: skip
 
 
@@ -149,7 +153,7 @@ def ready(a: Ask) -> str:
     if not a.desk.opened or (stock is not None and stock.gate):
         return "open orders and positions of the account have not been read yet"
     waits = a.desk.config.store.configured and not a.desk.store.known
-    return "the store's freeze latch has not been read yet" if waits else ""
+    return "the store's freeze latch has not been read yet" + cause(a.desk) if waits else ""
 
 
 def stopping(a: Ask) -> str:
@@ -182,9 +186,34 @@ def venue_up(a: Ask) -> str:
 
 def store_ok(a: Ask) -> str:
     """Another process's freeze would go unseen."""
-    if not a.desk.config.store.configured or a.desk.store.ok:
+    if not a.desk.config.store.configured or not forbidden(Deed.PLACE if a.replacing is None else Deed.AMEND, a.desk.store.health):
         return ""
-    return "the configured store does not answer, so another process's freeze could go unseen"
+    return f"the configured store does not answer{cause(a.desk)}, so another process's freeze could go unseen"
+
+
+def store_fit(a: Ask) -> str:
+    """A store that may forget what it was told coordinates nobody."""
+    return unfit(a.desk)
+
+
+def store_remembers(a: Ask) -> str:
+    """A store that has lost what it knew lets the same be claimed twice, until all who are alive have told it again what they did. What a
+    dead process alone knew is lost."""
+    vouching = a.view.flow.vouching
+    if vouching is None or not a.wanted.once or not guarded(a.desk):
+        return ""
+    if not vouching.older and not vouching.unheard and a.view.now_ns >= vouching.until_ns:
+        return ""
+    return "the store has lost what it knew, and is being told again; what may be placed once only waits for that. Try again later"
+
+
+def breaker_lets(a: Ask) -> str:
+    """What fails again and again is left alone for a while; a replace too, for it is as much of a request."""
+    held, policy = a.view.flow.breaker, a.desk.config.breaker
+    if held is None or policy is None:
+        return ""
+    why = refusal(held.copy.state, policy, a.view.now_ns, probe_token(a.desk.config.session, a.key))
+    return f"the circuit breaker of placing is {why}" if why else ""
 
 
 # --- only what reduces ----------------------------------------------------------------------------------------------
@@ -248,6 +277,17 @@ def slot_known(a: Ask) -> str:
     """Sending again what may be live already is how one order becomes two."""
     count = a.book.unknown_buy if a.wanted.side is _BUY else a.book.unknown_sell
     return f"{count} {a.wanted.side.value} order(s) in {a.wanted.symbol} of unknown fate; they may be live" if count else ""
+
+
+def not_done(a: Ask) -> str:
+    """The same intention again, however long ago; only an order that certainly never was leaves it open. Other processes are asked by the
+    claim."""
+    once = a.wanted.once
+    key = a.view.intentions().get(once) if once and a.replacing is None else None
+    twin = a.view.order(key) if key is not None else None
+    if twin is None or (twin.ended is _REJECTED and not twin.cum_qty):
+        return ""
+    return f"{twin.spec.client_id} was placed for {shown(once)} already, and that may happen once only"
 
 
 def not_duplicate(a: Ask) -> str:

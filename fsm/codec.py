@@ -265,7 +265,7 @@ class Coder(Generic[T]):
     def _where(self, text: bytes, error: Exception) -> str:
         try:
             found = msgspec.json.decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return f"not JSON: {error}"
         tag = found.get("class") if isinstance(found, dict) else None
         return f"{tag if isinstance(tag, str) else self._name}: {error}"
@@ -275,6 +275,6 @@ EVENTS: Final[Coder[Event]] = Coder(Event)
 EFFECTS: Final[Coder[tuple[Effect, ...]]] = Coder(tuple[Effect, ...])
 CONFIG: Final[Coder[Config]] = Coder(Config)
 #: Fields of a core that are no part of the state, with what they are when it is read back.
-NOT_STATE: Final[Mapping[str, Any]] = MappingProxyType({"resting": None, "touched": ()})
+NOT_STATE: Final[Mapping[str, Any]] = MappingProxyType({"resting": None, "touched": (), "once": None})
 #: A snapshot.
 STATE: Final[Coder[Core]] = Coder(Core, left_out=NOT_STATE)

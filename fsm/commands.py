@@ -1,25 +1,28 @@
 """Submit, cancel, replace: what a bot asks for, and the answer it gets in the same step.
 
-A submit ends in ``Place`` or ``Denied``, a replace in ``Replace``, ``Denied`` or ``Rejected``, a cancel in ``Cancel`` or ``Rejected``.
-From the moment of ``Place`` on the order exists and counts at its worst case: reserved by the decision, not by the venue's word
-(RTS 6 Art. 15(2): all sent orders count at once).
+A submit ends in ``Place`` or ``Denied``, a replace in ``Replace``, ``Denied`` or ``Rejected``, a cancel in ``Cancel`` or ``Rejected``. In
+a session under guard ``ClaimGuard`` stands for ``Place`` and ``Replace``, which follow with its answer or never (``guards.py``); a cancel
+of an order that waits for its claim needs no effect. From the moment of ``Place`` or ``ClaimGuard`` on the order exists and counts at its
+worst case: reserved by the decision, not by the venue's word (RTS 6 Art. 15(2): all sent orders count at once).
 """
 
 import attrs
 from immutables import Map
 
-from ..effects import Denied, Place, Replace, client_order_id
-from . import watch
+from ..effects import Denied, client_order_id
+from . import guards, watch
 from .ask import Ask, ask_to_replace, ask_to_submit, pending, replace_reserve, reserve_for
 from .checks import duplicate_window, fingerprint, self_match_prevented
 from .core import Core
+from .degraded import Deed
 from .doubt import send_cancel
 from .events import CancelOrder, Halt, ReplaceOrder, SubmitOrder
 from .order import NO_FILLS, Ended, Order, OrderSpec, Replacement, Requests
 from .order_change import Note, Times
 from .order_rules import apply
 from .risk import Finding, all_findings, first_denial
-from .turn import NS_PER_MS, Turn
+from .store_view import degraded
+from .turn import NS_PER_MS, Turn, guarded
 
 _TEXT = {
     Note.NOT_WORKING: "the order has ended or is not live yet",
@@ -39,19 +42,19 @@ def submit(turn: Turn, event: SubmitOrder) -> None:
         return
     e, key, desk = event, turn.n, turn.desk
     client_id = client_order_id(desk.config.session, key)
-    place = turn.emit(
-        Place, key, client_id, e.symbol, e.side, e.type, e.qty, e.price, e.stop_price, e.tif, e.post_only, e.reduce_only,
-        e.strategy, e.trader, e.client, desk.epoch, turn.fence(),
-    )  # fmt: skip
+    claimer, params, earlier = (guards.owner(turn), guards.place_params(e), turn.flow.intention) if e.once else ("", "", 0)
     spec = OrderSpec(
         client_id, e.symbol, ask.sym, e.side, e.type, e.tif, e.post_only, e.reduce_only, e.stop_price, e.strategy, turn.now_ns,
-        e.trader, e.client, ask.owner, ask.book.contract.inverse,
-    )
+        e.trader, e.client, ask.owner, ask.book.contract.inverse, e.once, claimer, params, earlier,
+    )  # fmt: skip
+    if guarded(desk):
+        claim = guards.claim_place(turn, key, spec, e)
+        requests = Requests(claim, claim=claim)
+    else:
+        requests = Requests(guards.place(turn, key, spec, e.qty, e.price, desk.epoch))
     one_book = spec.conditional and not desk.config.venue.conditional
     reserve = reserve_for(e, ask.book)
-    turn.put_order(
-        None, Order(key, spec, "", e.qty, e.price, reserve, False, one_book, Halt.NONE, Ended.NO, NO_FILLS, Requests(place))
-    )
+    turn.put_order(None, Order(key, spec, "", e.qty, e.price, reserve, False, one_book, Halt.NONE, Ended.NO, NO_FILLS, requests))
     _remember(turn, ask)
 
 
@@ -60,14 +63,19 @@ def _deny(turn: Turn, ask: Ask, denial: Finding, order: int) -> None:
     symbol = ask.wanted.symbol if isinstance(ask.wanted.symbol, str) else ""
     turn.emit(Denied, denial.code, denial.reason, symbol, order, codes)
     turn.metric("mm_orders_denied_total", 1, denial.code)
+    if denial.code == "store_unavailable":
+        degraded(turn, Deed.AMEND if order else Deed.PLACE)
 
 
 def _remember(turn: Turn, ask: Ask) -> None:
-    """Keep the intent, so that it is known when it comes again.
+    """Keep the intent, so that it is known when it comes again; also the intention behind it, where it says one.
 
     Intents lie in two maps, of this window and of the one before; when a window is over, the elder map is dropped as a whole. So what is
     kept is bounded by what is submitted within two windows, and no step pays for many.
     """
+    if ask.wanted.once:
+        turn.once = turn.intentions().set(ask.wanted.once, ask.key)
+        turn.flow = attrs.evolve(turn.flow, intention=ask.key)
     window, flow = duplicate_window(ask), turn.flow
     if not window:
         if flow.intents or flow.intents_before:
@@ -86,10 +94,12 @@ def cancel(turn: Turn, event: CancelOrder) -> None:
         turn.reject("unknown_order", f"no order has the key {event.order}")
         return
     after, notes = apply(order, "want_cancel", event, Times(turn.now_ns, 0))
-    if Note.CANCEL not in notes:
+    if notes and Note.CANCEL not in notes:
         turn.reject(notes[0].value, _TEXT[notes[0]])
         return
-    send_cancel(turn, _put(turn, order, after))
+    turn.put_order(order, after)
+    if notes:
+        send_cancel(turn, after)
 
 
 def replace(turn: Turn, event: ReplaceOrder) -> None:
@@ -107,11 +117,14 @@ def replace(turn: Turn, event: ReplaceOrder) -> None:
     if denial is not None:
         _deny(turn, ask, denial, order.key)
         return
-    s = order.spec
-    effect = turn.emit(
-        Replace, order.key, s.client_id, order.venue_id, s.symbol, event.qty, event.price, turn.desk.epoch, turn.fence()
-    )
-    turn.put_order(order, pending(order, Replacement(effect, event.qty, event.price, replace_reserve(ask.wanted, ask.book))))
+    reserve = replace_reserve(ask.wanted, ask.book)
+    if guarded(turn.desk):
+        claim = guards.claim_replace(turn, order, event.qty, event.price)
+        replacement = Replacement(claim, event.qty, event.price, reserve, claim)
+    else:
+        effect = guards.change(turn, order, event.qty, event.price, turn.desk.epoch)
+        replacement = Replacement(effect, event.qty, event.price, reserve)
+    turn.put_order(order, pending(order, replacement))
 
 
 def explain(core: Core, event: SubmitOrder | ReplaceOrder) -> list[Finding]:
@@ -135,8 +148,3 @@ def ask_about(core: Core, event: SubmitOrder | ReplaceOrder) -> Ask | None:
         return ask_to_submit(turn, event, turn.n)
     order = turn.order(event.order)
     return None if order is None else ask_to_replace(turn, order, event)
-
-
-def _put(turn: Turn, old: Order, new: Order) -> Order:
-    turn.put_order(old, new)
-    return new

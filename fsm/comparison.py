@@ -14,6 +14,7 @@ from ..effects import (
     Cancel,
     CancelAll,
     CancelBatch,
+    ClaimGuard,
     ClearFreeze,
     Denied,
     Effect,
@@ -30,6 +31,7 @@ from ..effects import (
     Rejected,
     Replace,
     SetTimer,
+    SettleGuard,
     Side,
     Trigger,
     client_order_id,
@@ -56,6 +58,8 @@ _WHAT_COUNTS: Final[dict[type[Effect], Callable[[Any], tuple[Any, ...]]]] = {
     CancelBatch: lambda e: (e.symbol, e.conditional, e.targets),
     CancelAll: lambda e: (e.symbol, e.conditional),
     QueryOrder: lambda e: (e.order,),
+    ClaimGuard: lambda e: (e.order, e.key, e.params),
+    SettleGuard: lambda e: (e.order, e.key, e.owner, e.state),
     FetchOpenOrders: lambda e: (e.symbol, e.conditional),
     PublishFreeze: lambda e: (e.scope,),
     ClearFreeze: lambda e: (e.scope,),
@@ -199,7 +203,7 @@ def ruling(event: Event, effects: Sequence[Effect]) -> str:
     for effect in effects:
         if isinstance(effect, (Denied, Rejected)):
             return effect.code
-        if isinstance(effect, (Place, Replace)):
+        if isinstance(effect, (Place, Replace, ClaimGuard)):
             return SENT
     return ""
 

@@ -28,6 +28,8 @@ from .limits import MAX_MS, MAX_NUMBER, MAX_RULES, NO_LIMITS, LimitRule, Limits,
 
 #: A book's key holds both numbers (``exposure.book_key``).
 MAX_SYMBOLS, MAX_STRATEGIES = 2**16, 2**15
+#: How many failures and probes a breaker remembers at most.
+MAX_MARKS = 1_000
 #: How the scopes are called that are no symbols.
 VENUE_SCOPE, STRATEGY_SCOPE = "venue", "strategy:"
 
@@ -134,17 +136,47 @@ class SweepPolicy:
     foreign: ForeignPolicy = ForeignPolicy.CANCEL
 
 
+class StoreCheck(StrEnum):
+    """What follows when the store is found unfit to coordinate (it may evict keys, keeps nothing over a restart, ...). OFF: nobody looks.
+    WARN: people are told. STRICT: besides, nothing is placed.
+    """
+
+    OFF = "off"
+    WARN = "warn"
+    STRICT = "strict"
+
+
 @frozen
 class StorePolicy:
     """The coordination store. ``configured`` False means: one process, no store, nothing is asked of it.
 
-    A store that is configured but fails is another world: then nothing is placed.
+    A store that is configured but fails is another world: then nothing is placed; what exactly stands in ``fsm/degraded.py``.
+    ``lease_cap_ms``: how long one sweep may hold the lease at a stretch, renewals included. ``guard``: every place and replace is claimed
+    in the store before it is sent, and may leave for ``claim_ms`` from then, by this process's own clock; the store keeps the claim for
+    ``guard_ttl_ms``.
     """
 
     configured: bool = False
     lease_ttl_ms: int = 30_000
     lease_renew_ms: int = 10_000
     latch_poll_ms: int = 1_000
+    lease_cap_ms: int = 300_000
+    guard: bool = True
+    claim_ms: int = 2_000
+    guard_ttl_ms: int = 259_200_000
+    check: StoreCheck = StoreCheck.WARN
+
+
+@frozen
+class BreakerPolicy:
+    """The circuit breaker of one kind of job. ``failures`` within ``window_ms`` open it; after ``open_ms`` it lets ``probes`` through, and
+    closes when one of them succeeds. ``open_ms`` 0: only a person closes it.
+    """
+
+    failures: int = 10
+    window_ms: int = 300_000
+    open_ms: int = 60_000
+    probes: int = 3
 
 
 @frozen
@@ -160,7 +192,7 @@ class Config:
     restart may add symbols and strategies at the end, a strategy only while no open order names it. ``restricted`` symbols
     begin on the restricted list. ``two_persons``: an override needs a second one, and a change of limits may only tighten.
     ``attribution``: every order names strategy, trader and client.
-    ``day_roll_minute``: when the trading day begins, in minutes after midnight UTC.
+    ``day_roll_minute``: when the trading day begins, in minutes after midnight UTC. ``breaker``: that of placing; None is none.
     """
 
     session: str
@@ -179,6 +211,7 @@ class Config:
     two_persons: bool = False
     attribution: bool = False
     day_roll_minute: int = 0
+    breaker: BreakerPolicy | None = None
 
     def __attrs_post_init__(self) -> None:
         faults = config_faults(self)
@@ -252,9 +285,12 @@ def _rules_faults(limits: object, rules: object, symbols: Container[str] | None,
 _LEAST = {
     "venue": {"batch": 0, "place_expiry_ms": 0},
     "sweep": {"lease_wait_ms": 0, "deadline_ms": 1, "base_ms": 1, "cap_ms": 1, "attempts": 1, "empty_snapshots": 1},
-    "store": {"lease_ttl_ms": 1, "lease_renew_ms": 1, "latch_poll_ms": 1},
-}
-_FLAGS = {"venue": ("cancel_all", "conditional"), "sweep": (), "store": ("configured",)}
+    "store": {
+        "lease_ttl_ms": 1, "lease_renew_ms": 1, "latch_poll_ms": 1, "lease_cap_ms": 1, "claim_ms": 1, "guard_ttl_ms": 1,
+    },
+    "breaker": {"failures": 1, "window_ms": 1, "open_ms": 0, "probes": 1},
+}  # fmt: skip
+_FLAGS = {"venue": ("cancel_all", "conditional"), "sweep": (), "store": ("configured", "guard")}
 _FIELDS = {"seed": -MAX_NUMBER, "evidence_ms": 1, "venue_lost_ms": 1}
 
 
@@ -270,14 +306,42 @@ def _part_faults(config: Config) -> list[str]:
         if isinstance(part, SweepPolicy) and type(part.foreign) is not ForeignPolicy:
             # Its text would compare equal to it, and yet not be it.
             found.append(f"sweep.foreign: {shown(part.foreign)} is no policy; give ForeignPolicy.CANCEL or ForeignPolicy.LEAVE")
-        if not found and isinstance(part, StorePolicy) and part.lease_renew_ms >= part.lease_ttl_ms:
-            found.append(
-                f"store.lease_renew_ms: {part.lease_renew_ms} is not below store.lease_ttl_ms, {part.lease_ttl_ms}; "
-                "give less, since a lease has to be renewed before it runs out"
-            )
+        if isinstance(part, StorePolicy):
+            found += _store_faults(part, bool(found))
         faults += found
+    faults += _breaker_faults(config.breaker)
     faults += [f"{name}: {text}" for name in ("two_persons", "attribution") for text in flag_faults(getattr(config, name))]
     return faults + [f"day_roll_minute: {text}" for text in minute_faults(config.day_roll_minute)]
+
+
+def _store_faults(part: StorePolicy, faulty: bool) -> list[str]:
+    faults = []
+    if type(part.check) is not StoreCheck:
+        faults.append(f"store.check: {shown(part.check)} is no policy; give StoreCheck.OFF, StoreCheck.WARN or StoreCheck.STRICT")
+    if faulty:
+        return faults
+    if part.lease_renew_ms >= part.lease_ttl_ms:
+        faults.append(
+            f"store.lease_renew_ms: {part.lease_renew_ms} is not below store.lease_ttl_ms, {part.lease_ttl_ms}; "
+            "give less, since a lease has to be renewed before it runs out"
+        )
+    if part.lease_cap_ms < part.lease_ttl_ms:
+        faults.append(f"store.lease_cap_ms: {part.lease_cap_ms} is below store.lease_ttl_ms, {part.lease_ttl_ms}; give that or more")
+    if part.claim_ms > part.guard_ttl_ms:
+        faults.append(f"store.claim_ms: {part.claim_ms} is above store.guard_ttl_ms, {part.guard_ttl_ms}; give that or less")
+    return faults
+
+
+def _breaker_faults(breaker: object) -> list[str]:
+    if breaker is None:
+        return []
+    if not isinstance(breaker, BreakerPolicy):
+        return [f"breaker: {not_a(breaker, 'BreakerPolicy', '')}"]
+    faults = _field_faults(breaker, "breaker.", _LEAST["breaker"])
+    return faults or [
+        f"breaker.{name}: {count} is out of range; give 1 to {MAX_MARKS}, since each of them is kept and shared"
+        for name, count in (("failures", breaker.failures), ("probes", breaker.probes)) if count > MAX_MARKS
+    ]  # fmt: skip
 
 
 def _field_faults(part: object, prefix: str, fields: dict[str, int]) -> list[str]:

@@ -20,6 +20,7 @@ import attrs
 from ..effects import Mode, Purpose, Severity
 from .config import CoolDown, FreezeClass
 from .core import ACCOUNT, Control, Repeats, in_words, scope_symbol, scope_text
+from .degraded import Deed, forbidden
 from .thresholds import edge_is_low, feed_is_stale
 from .triggers import CLASS_OF
 from .turn import NS_PER_MS, Turn
@@ -82,7 +83,7 @@ def hindered(turn: Turn, scope: int) -> bool:
     desk, control = turn.desk, turn.desk.controls[scope]
     if _policy(turn, control) is None or not control.transient or control.mode is not Mode.FROZEN or control.unfreeze is not None:
         return True
-    if desk.stopping or not desk.link.up or (desk.config.store.configured and not desk.store.ok):
+    if desk.stopping or not desk.link.up or (desk.config.store.configured and forbidden(Deed.UNFREEZE, desk.store.health)):
         return True
     if CLASS_OF[control.trigger] is FreezeClass.EDGE:
         return edge_is_low(desk, turn.flow, turn.now_ns, scope)

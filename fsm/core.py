@@ -15,10 +15,11 @@ from typing import Protocol
 from attrs import field, frozen
 from immutables import Map
 
-from ..effects import Bps, EffectId, Fence, Mode, Notional, Trigger, Usd
+from ..effects import Bps, EffectId, Fence, GuardState, Mode, Notional, Trigger, Usd
+from .breaker_copy import Copy
 from .bucket import FULL, Bucket
 from .config import STRATEGY_SCOPE, VENUE_SCOPE, Config
-from .events import LatchRow, OrderRow
+from .events import LatchRow, OrderRow, StoreHealth
 from .exposure import FLAT, NO_TALLY, Book, Tally
 from .instrument import Instrument
 from .levels import Levels
@@ -29,15 +30,18 @@ from .order import Order
 ACCOUNT, VENUE = 0, -1
 #: How many freezes the history holds; the log holds all.
 FREEZES_KEPT = 256
+#: The kind of job whose circuit breaker is the core's own.
+JOB = "place"
 
 
 @frozen
 class PendingUnfreeze:
-    """An unfreeze that waits for the store to clear its latch."""
+    """An unfreeze that waits for the store to clear its latch. ``epoch`` is the store's own, as it was when it was asked."""
 
     effect: EffectId
     by: str
     why: str
+    epoch: int = 0
 
 
 @frozen
@@ -46,7 +50,8 @@ class Control:
 
     ``transient``: everything that froze it so far is of one class that may pass without a person; ``cool_down`` is the timer after which it
     does. ``record`` is the number of the record that froze it. ``reduce_only``: the freeze found the scope in reduce-only, and gives
-    it back.
+    it back. ``own``: the first words of this session's own for other processes (trigger, reason, by); None if it only follows a peer, or
+    the freeze concerns nobody else.
     A scope that was frozen once keeps its control, so that the epoch of its last change is known.
     """
 
@@ -63,6 +68,7 @@ class Control:
     transient: bool = False
     record: int = 0
     reduce_only: bool = False
+    own: tuple[Trigger, str, str] | None = None
 
 
 @frozen
@@ -102,7 +108,8 @@ class Sweep:
     ``awaiting``: effects of this round without outcome, by index, all of record ``batch``. ``rows``: what the last lists showed as open in
     the scope. ``unread``: lists, as (symbol, conditional), that could not be read yet. ``streak``: consecutive empty lists. ``attempt``:
     rounds without progress, for the backoff. ``retry_at_ns``: the venue's own demand. ``left``: what the last round left over.
-    ``absent``: how many snapshots running have missed an order of ours that has not ended.
+    ``absent``: how many snapshots running have missed an order of ours that has not ended. ``held``: another runner had the lease;
+    ``watched``: while it is watched at its work, how many orders were listed at the last look.
     """
 
     phase: SweepPhase
@@ -126,27 +133,59 @@ class Sweep:
     failed: int
     held: bool
     reported: bool
+    watched: int | None = None
 
 
 @frozen
 class Lease:
-    """The sweep lease while it is ours, until ``valid_until_ns`` of our own clock."""
+    """The sweep lease while it is ours, until ``valid_until_ns`` of our own clock; see ``lease.py``.
+
+    ``since_ns`` and ``record``: when it was granted, and by which record. ``timer``: when it is looked after next. ``renewal``: the request
+    to prolong it, while it is under way.
+    """
 
     fence: Fence
     valid_until_ns: int
     timer: EffectId | None
+    since_ns: int = 0
+    record: int = 0
+    renewal: EffectId | None = None
 
 
 @frozen
 class StoreView:
-    """What we know of the store. ``ok`` is the last answer's verdict; ``latch`` the frozen scopes as last read, ``known`` whether they were
-    read since the start: until then nothing is placed."""
+    """What we know of the store; see ``store_view.py``.
 
-    ok: bool
+    ``health``: whether it answers, and takes what is written. ``latch`` are the frozen scopes as last read, ``known`` whether they were
+    read since the start: until then nothing is placed. ``read``: the reading under way; ``timer``: when the next one is due. ``epoch``:
+    the store's own, as it said last; 0 is not said yet. ``acquire``: the request for the sweep lease that has no answer yet. ``check``:
+    the check of its fitness that is under way; ``checked``: whether there is one that holds, and then ``faults`` and ``notes`` are what
+    it found. Of a store that fails, ``since_ns`` is when that began, and ``code`` what was said last of the cause. ``refused``: how
+    many times in a row it answered and then refused a write; ``spoiled``: how many polls do not mend its health for that. ``cleared``:
+    the record, by scope, in which we saw its row cleared last; ``unreadable``: the scopes of rows that this version cannot read, as
+    people were told. ``told``: the causes of a failure that people have heard of, and not yet that it is over; ``answered``: how many polls
+    in a row have found it healthy since.
+    """
+
+    health: StoreHealth
     known: bool
     latch: tuple[LatchRow, ...]
     read: EffectId | None
     timer: EffectId | None
+    epoch: int = 0
+    acquire: EffectId | None = None
+    check: EffectId | None = None
+    checked: bool = False
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    code: str = ""
+    since_ns: int = 0
+    refused: int = 0
+    spoiled: int = 0
+    cleared: Map[str, int] = Map()
+    unreadable: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    answered: int = 0
 
 
 @frozen
@@ -193,7 +232,9 @@ class Desk:
     ``index`` and ``owners`` number symbols and strategies. ``rules`` are the limits that hold now, the account's first; ``overrides`` those
     that replace them for a while. ``bands`` by symbol number; ``restricted`` symbols, and ``throttled`` owners of books, each by the record
     that made them so. ``repeats`` by scope and class of reason. ``clock_ns`` is the last reading of the wall clock's offset.
-    ``breakers`` are the jobs whose circuit breaker is open, each by the record that said so, where that is a trigger.
+    ``breakers`` are the jobs whose circuit breaker is open, each by the record that said so, where that is a trigger. ``late`` is the timer
+    after which a proof is looked at once more. ``run`` tells this process from those that had the session before: who restarted it, or
+    empty for the first.
     """
 
     config: Config
@@ -219,6 +260,8 @@ class Desk:
     clock_ns: int | None
     thresholds: Thresholds = Thresholds()
     breakers: Map[str, int] = Map()
+    late: EffectId | None = None
+    run: str = ""
 
 
 @frozen
@@ -240,10 +283,62 @@ class Day:
 
 
 @frozen
+class Guard:
+    """A claimed side effect whose fate the store does not know yet; see ``guards.py``.
+
+    ``record``: the one that decided and claimed it, under this ``epoch``; ``key``, ``owner`` and ``params`` as in the claim, and ``store``
+    the store's epoch in it. ``state`` is what is known here, ``told`` what the store was told last, ``settle`` that request while it
+    is under way.
+    """
+
+    record: int
+    key: str
+    owner: str
+    params: str
+    epoch: int
+    store: int = 0
+    state: GuardState = GuardState.INTENT
+    told: GuardState = GuardState.INTENT
+    settle: EffectId | None = None
+
+
+@frozen
+class Vouching:
+    """The store has forgotten, and is told again what may happen once only, the newest first; see ``guards.py``.
+
+    ``record``: the one that noticed it; what was told before that was told to the store that forgot. ``older``: the order to go on with;
+    0 is none. ``unheard``: the orders that were told and have no answer yet. ``until_ns``: so long others have to tell theirs.
+    """
+
+    record: int
+    older: int
+    unheard: Map[int, bool]
+    until_ns: int
+
+
+@frozen
+class PlaceBreaker:
+    """The circuit breaker of placing; see ``breakers.py``.
+
+    ``copy`` is its state and how that is shared. ``began``: the record in which its generation began here; what was sent before is of an
+    elder one. ``timer``: when its mode will be another by time alone. ``asked``: the request to the store that is under way; ``tries``: how
+    many times something was put since the last poll, so that 0 with a request under way is a reading.
+    """
+
+    copy: Copy
+    began: int
+    timer: EffectId | None = None
+    asked: EffectId | None = None
+    tries: int = 0
+
+
+@frozen
 class Flow:
     """What is measured over time. ``messages``, ``rejects`` and, by owner, ``executions`` are buckets (``bucket.py``). ``intents``: the
     last order of each fingerprint since ``intents_ns``, by which a duplicate is found; ``intents_before`` those of the window before that.
-    ``feeds``, last ``edges`` and ``days`` by scope; ``day_ends_ns`` is when the day rolls."""
+    ``feeds``, last ``edges`` and ``days`` by scope; ``day_ends_ns`` is when the day rolls. ``guards``: what was claimed in the store and is
+    not settled there, by order; ``unsaid`` are the orders of which it has to be told something, ``telling`` is how many words are under
+    way. ``intention``: the last order that may be placed once only; each names the one before."""
 
     messages: Bucket = FULL
     rejects: Bucket = FULL
@@ -255,6 +350,12 @@ class Flow:
     day_ends_ns: int = 0
     intents_ns: int = 0
     intents_before: Map[int, int] = Map()
+    guards: Map[int, tuple[Guard, ...]] = Map()
+    breaker: PlaceBreaker | None = None
+    unsaid: Map[int, bool] = Map()
+    telling: int = 0
+    intention: int = 0
+    vouching: Vouching | None = None
 
 
 @frozen
@@ -262,9 +363,9 @@ class Core:
     """The state. ``seq`` is the number of the last record. ``books`` have keys of owner and symbol; ``account`` sums the account's books,
     ``teams`` those of each strategy, by owner.
 
-    Two fields are no part of what digest and snapshot cover: ``touched``, the keys of the orders that the last step wrote, and ``resting``,
-    the prices of our open orders by symbol and side (``resting_key``), a memo that is made from the orders when it is needed; None is not
-    made.
+    Three fields are no part of what digest and snapshot cover: ``touched``, the keys of the orders that the last step wrote, and two memos
+    that are made from the orders when they are needed, None is not made: ``resting``, the prices of our open orders by symbol and side
+    (``resting_key``), and ``once``, the last order of each intention that may happen once only. Nobody iterates over the latter.
     """
 
     seq: int
@@ -278,6 +379,7 @@ class Core:
     desk: Desk | None
     resting: Map[int, Levels] | None = field(default=None, eq=False)
     touched: tuple[int, ...] = ()
+    once: Map[str, int] | None = field(default=None, eq=False)
 
     @property
     def total(self) -> Notional:
@@ -347,6 +449,11 @@ def scope_symbol(desk: Desk, key: int) -> str:
 def in_words(scope: str) -> str:
     """A scope as a person calls it."""
     return "the account" if not scope else f"the {VENUE_SCOPE}" if scope == VENUE_SCOPE else scope.replace(STRATEGY_SCOPE, "strategy ", 1)
+
+
+def probe_token(session: str, order: int) -> str:
+    """By what an order is known as a probe of the breaker, in all processes."""
+    return f"{session}:{order}"
 
 
 def resting_key(sym: int, sell: bool) -> int:

@@ -8,9 +8,9 @@ small and hashed as a whole.
     sum                 = of all H over the maps ``orders`` and ``closed``, modulo 2^256
     digest              = SHA-256 over the canonical encoding of the other fields, then the sum as 64 hexadecimal digits
 
-``touched`` is left out: it says what the last step did, not what the state is; ``resting`` is a memo. A sum of hashes detects accidents
-and bugs. It does not have to resist an attacker: who could choose orders for a collision could as well write another log, and what
-protects the log is its chain of hashes.
+``touched`` is left out: it says what the last step did, not what the state is; ``resting`` and ``once`` are memos. A sum of hashes
+detects accidents and bugs. It does not have to resist an attacker: who could choose orders for a collision could as well write another
+log, and what protects the log is its chain of hashes.
 """
 
 import hashlib

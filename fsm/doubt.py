@@ -25,9 +25,9 @@ from .turn import MAX_PAUSE_MS, NS_PER_MS, Turn
 
 
 def ask(turn: Turn, order: Order) -> None:
-    """Put the question, unless it is under way already."""
+    """Put the question, unless it is under way already, or the order was never sent."""
     r = order.requests
-    if r.query is not None or is_done(order):
+    if r.query is not None or is_done(order) or order.claiming:
         return
     s = order.spec
     query = turn.emit(QueryOrder, order.key, s.client_id, order.venue_id, s.symbol, order.conditional)

@@ -5,12 +5,13 @@ Six families, by who speaks:
 
 =========== ============================================================================================
 commands    SubmitOrder, CancelOrder, ReplaceOrder, Stopping; of operators: Freeze, Unfreeze, SetReduceOnly,
-            ChangeLimits, OverrideLimits, VerifyOverride, EndOverride, Restrict, Reenable, OperatorRefused
+            ChangeLimits, OverrideLimits, VerifyOverride, EndOverride, Restrict, Reenable, OverrideBreaker, OperatorRefused
 market      InstrumentDefined, MarkPrice, EdgeUpdate, VolatilityBand, Heartbeat
 health      VenueLink, ClockReading, BreakerChanged
 evidence    reports of the venue about one order, named after FIX 150 (ExecType)
 answers     what came of an effect: Outcome for requests, OrderQueried, OpenOrders and Positions for
-            questions, LeaseAnswer and LatchAnswer for the store, TimerFired for timers
+            questions, LeaseAnswer, LatchAnswer, GuardAnswer, StoreChecked and BreakerAnswer for the store, TimerFired
+            for timers
 lifecycle   Started, Restarted
 =========== ============================================================================================
 
@@ -27,7 +28,7 @@ from typing import TypeAlias, get_args
 
 from attrs import frozen
 
-from ..effects import Bps, EffectId, Fence, OrdType, Price, Purpose, Qty, Side, TimeInForce, Trigger, Usd
+from ..effects import Bps, BreakerMode, EffectId, Fence, OrdType, Price, Purpose, Qty, Side, TimeInForce, Trigger, Usd
 from .config import Config
 from .instrument import Instrument
 from .limits import LimitRule, Limits
@@ -90,6 +91,8 @@ class SubmitOrder:
     """Ask to place an order. ``price`` is needed for limit kinds, ``stop_price`` for stop kinds; else None.
 
     ``strategy``, ``trader`` and ``client`` say on whose behalf. With ``explain`` a denial names every check that failed.
+    ``once`` names the intention behind the order, a signal say: of all orders with the same one, over all processes of the account, at most
+    one reaches the venue. Empty is no such bound.
     """
 
     at_ns: int
@@ -106,6 +109,7 @@ class SubmitOrder:
     trader: str = ""
     client: str = ""
     explain: bool = False
+    once: str = ""
 
 
 @frozen
@@ -240,6 +244,22 @@ class Reenable:
 
     at_ns: int
     strategy: str
+    by: str
+    why: str
+
+
+@frozen
+class OverrideBreaker:
+    """A person forces a job's circuit breaker open or closed for ``for_ms`` (0: until somebody says otherwise), or ends that (``to`` is
+    CLOSED: it begins anew, as after a success).
+
+    Raising the bar to trade is anybody's; ``to`` other than FORCED_OPEN adds risk, and is named in the log as any other command.
+    """
+
+    at_ns: int
+    job: str
+    to: BreakerMode
+    for_ms: int
     by: str
     why: str
 
@@ -571,7 +591,8 @@ class LeaseKind(StrEnum):
 
 @frozen
 class LeaseAnswer:
-    """The answer to a lease effect. ``valid_until_ns`` counts from before the request was sent. ``holder`` is for people."""
+    """The answer to a lease effect. ``valid_until_ns`` counts from before the request was sent. ``holder`` is for people. ``code`` says
+    why, for UNAVAILABLE and IN_DOUBT."""
 
     at_ns: int
     effect: EffectId
@@ -579,6 +600,7 @@ class LeaseAnswer:
     fence: Fence
     valid_until_ns: int
     holder: str
+    code: str = ""
 
 
 class LatchKind(StrEnum):
@@ -594,9 +616,11 @@ class LatchKind(StrEnum):
 class LatchRow:
     """One frozen scope in the store.
 
-    Every setting gives the row a new ``epoch``, also one that finds it set; what was meant to clear the row as it was before is then STALE.
-    Trigger, reason and by are those of the first setting. ``joint``: another process, or other words, have set it since, so that
-    nobody may take it for its own freeze alone.
+    Every setting gives the row a new ``epoch``, also one that finds it set, and so does a word that is withdrawn; what was meant to clear
+    the row as it was before is then STALE. Trigger, reason and by are the first words that still stand, of the session ``author``.
+    ``joint``: another process, or other words, have set it since, so that nobody may take it for its own freeze alone. ``mine``: whether
+    this session is among its authors; None where that was not kept (logs of format 2 and before), and then the words have to tell.
+    ``readable``: False where this version could not make out who has frozen it or why; it is frozen all the same.
     """
 
     scope: str
@@ -605,16 +629,104 @@ class LatchRow:
     reason: str
     by: str
     joint: bool = False
+    mine: bool | None = None
+    author: str = ""
+    readable: bool = True
 
 
 @frozen
 class LatchAnswer:
-    """The answer to a latch effect. ``rows`` are all frozen scopes as of then; meaningful only when ``kind`` is OK or STALE."""
+    """The answer to a latch effect. ``rows`` are the frozen scopes as of then, meaningful only when ``kind`` is OK or STALE: those of
+    ``scope`` alone, or all where that is None.
+
+    ``epoch`` is the store's own: it changes when the store has lost what it knew, or may have. 0 is not said. ``code`` says why, for
+    UNAVAILABLE and IN_DOUBT.
+    """
 
     at_ns: int
     effect: EffectId
     kind: LatchKind
     rows: tuple[LatchRow, ...]
+    epoch: int = 0
+    code: str = ""
+    scope: str | None = None
+
+
+class GuardKind(StrEnum):
+    """CLAIMED: ours, go ahead. HELD: another's, who may be at it. DONE: it was done already. MISMATCH: the key is taken by a side effect
+    with other parameters. FROZEN: the latch forbids it. SETTLED: the store knows what became of it. LOST: the claim is no
+    longer ours to settle.
+    """
+
+    CLAIMED = "claimed"
+    HELD = "held"
+    DONE = "done"
+    MISMATCH = "mismatch"
+    FROZEN = "frozen"
+    SETTLED = "settled"
+    LOST = "lost"
+    UNAVAILABLE = "unavailable"
+    IN_DOUBT = "in_doubt"
+
+
+@frozen
+class GuardAnswer:
+    """The answer to ``ClaimGuard`` or ``SettleGuard``. ``valid_until_ns`` is until when, by our own clock, what was claimed may be sent,
+    counted from before the request. ``holder`` and ``result`` are those of the row in the store, for HELD, DONE and MISMATCH; of FROZEN
+    ``holder`` is the scope. ``code`` says why, for UNAVAILABLE and IN_DOUBT.
+    """
+
+    at_ns: int
+    effect: EffectId
+    order: int
+    kind: GuardKind
+    valid_until_ns: int
+    holder: str
+    result: str
+    code: str
+
+
+class StoreHealth(StrEnum):
+    """How the store answered. UNAVAILABLE: it has certainly not done what it was asked. IN_DOUBT: it may have."""
+
+    OK = "ok"
+    UNAVAILABLE = "unavailable"
+    IN_DOUBT = "in_doubt"
+
+
+@frozen
+class StoreChecked:
+    """The answer to ``CheckStore``: what makes the store unfit to coordinate, and what is only worth knowing, each in words with its
+    remedy; meaningful only when ``health`` is OK. Else ``code`` says why it could not be asked."""
+
+    at_ns: int
+    effect: EffectId
+    health: StoreHealth
+    faults: tuple[str, ...]
+    notes: tuple[str, ...]
+    code: str = ""
+
+
+class BreakerKind(StrEnum):
+    """OK: put, or read. CONFLICT: the store has another version, which is told."""
+
+    OK = "ok"
+    CONFLICT = "conflict"
+    UNAVAILABLE = "unavailable"
+    IN_DOUBT = "in_doubt"
+
+
+@frozen
+class BreakerAnswer:
+    """The answer to ``ShareBreaker``: the version and state that the store has now; 0 and empty if none. To a reading, the version that was
+    asked with and no state: it is what the core was told last, word for word."""
+
+    at_ns: int
+    effect: EffectId
+    job: str
+    kind: BreakerKind
+    version: int
+    state: str
 
 
 @frozen
@@ -674,6 +786,7 @@ Event: TypeAlias = (
     | EndOverride
     | Restrict
     | Reenable
+    | OverrideBreaker
     | OperatorRefused
     | Stopping
     | InstrumentDefined
@@ -691,6 +804,9 @@ Event: TypeAlias = (
     | Positions
     | LeaseAnswer
     | LatchAnswer
+    | GuardAnswer
+    | StoreChecked
+    | BreakerAnswer
     | TimerFired
     | Started
     | Restarted

@@ -23,19 +23,53 @@ effect exists. What was decided before and is still on its way inside this proce
 A freeze only ever adds: a second trigger is recorded and changes nothing, and of several sources the one that says frozen wins. Leaving
 needs a person and a reason, a proven sweep or the word *force*, and the store's consent where one is configured. What may pass without
 a person, if anything, stands in ``cool_down.py``; a second trigger of another class ends that.
+
+With a store, unfreezing withdraws this session's own word from the latch (``latch.py``), and what comes of it the answer says:
+
+=================================== ==================================================================================================
+the store answers                   then
+=================================== ==================================================================================================
+the row is gone, or there was none  lifted
+others stand behind the row         the scope stays frozen and follows them from now on; whoever asked is told who (``peer_frozen``).
+                                    With *force* there is no such answer: the row is cleared, and who lives among them says it again
+the row is another one by now       it stays frozen; somebody has said or withdrawn something since: look, and ask again
+it does not answer                  it stays frozen
+=================================== ==================================================================================================
+
+A freeze that concerns this process alone has no word in the latch: that of an orderly stop, where others' orders are theirs
+(``ForeignPolicy.LEAVE``). Where a sweep takes their orders too, they must not go on placing, so there a stop freezes them as well.
 The *epoch* grows with every freeze and unfreeze; effects carry it, so that what was decided before is told from what comes after.
 """
 
 import attrs
 
-from ..effects import CancelAll, ClearFreeze, Effect, EffectId, Mode, ModeChanged, Place, PublishFreeze, Replace, Severity, Trigger
+from ..effects import (
+    NO_FENCE,
+    Cancel,
+    CancelAll,
+    CancelBatch,
+    ClaimGuard,
+    ClearFreeze,
+    Effect,
+    EffectId,
+    Fence,
+    Mode,
+    ModeChanged,
+    Place,
+    PublishFreeze,
+    Replace,
+    Severity,
+    Trigger,
+)
 from . import cool_down, sweep, sweep_scope
+from .config import ForeignPolicy
 from .core import (
     FREEZES_KEPT,
     Control,
     Core,
     Desk,
     FreezeRecord,
+    Lease,
     PendingUnfreeze,
     effective_mode,
     frozen_scopes,
@@ -46,17 +80,25 @@ from .core import (
     scope_text,
     scopes_over,
 )
-from .events import Freeze, LatchAnswer, LatchKind, SetReduceOnly, Unfreeze
+from .degraded import Deed, forbidden
+from .events import Freeze, LatchAnswer, LatchKind, LatchRow, SetReduceOnly, Unfreeze
+from .lease import STALE_FENCE
 from .order import Order
+from .store_view import degraded
 from .triggers import CLASS_OF
 from .turn import Turn
 
 _ACTIVE = Control(Mode.ACTIVE, 0, Trigger.MANUAL, "", "", 0, False, True, None)
 _FROZEN = (Mode.FREEZING, Mode.FROZEN)
 _MYSELF = "haltcore"
+#: What can be decided under a lease.
+_FENCED = (Place, Replace, Cancel, CancelBatch, CancelAll)
 #: The codes under which a request to place never left: those of :func:`may_send`, and those of the runner's own last check. No venue's own
 #: code may be one of these, so they are words that no venue says.
-HELD_BACK = ("superseded_at_send", "frozen_at_send", "stale_epoch", "stopped_at_send", "stopping_at_send", "journal_failed")
+HELD_BACK = (
+    "superseded_at_send", "frozen_at_send", "stale_epoch", STALE_FENCE, "too_late_at_send", "stopped_at_send", "stopping_at_send",
+    "journal_failed",
+)  # fmt: skip
 
 
 def put_control(turn: Turn, scope: int, control: Control) -> None:
@@ -89,16 +131,6 @@ def _records(desk: Desk, scope: int) -> list[FreezeRecord]:
     return [record for record in desk.freezes if record.record >= since and record.scope == text]
 
 
-def own_word(desk: Desk, scope: int) -> tuple[Trigger, str, str] | None:
-    """What this process has to say of a frozen scope in the store: its own freeze, with reason and by whom, also one that found the scope
-    frozen by a peer. None if it only follows."""
-    control = desk.controls[scope]
-    if control.trigger is not Trigger.PEER:
-        return control.trigger, control.reason, control.by
-    own = next((record for record in _records(desk, scope) if record.trigger is not Trigger.PEER), None)
-    return (own.trigger, own.reason, own.by) if own is not None else None
-
-
 def freeze(
     turn: Turn,
     scope: int,
@@ -107,33 +139,33 @@ def freeze(
     by: str = _MYSELF,
     metadata: tuple[tuple[str, str], ...] = (),
     automatic: bool = False,
+    swept: bool = False,
 ) -> None:
     """Freeze a scope and begin to prove it empty. Frozen already: the trigger is recorded, nothing else. ``automatic``: it may pass
-    without a person, as far as its class may."""
+    without a person, as far as its class may. ``swept``: whoever freezes sees to the sweep."""
     desk, text = turn.desk, scope_text(turn.desk, scope)
     control = desk.controls.get(scope, _ACTIVE)
-    followed = control.mode in _FROZEN and own_word(desk, scope) is None
-    record = FreezeRecord(turn.now_ns, turn.n, text, trigger, reason, by, metadata)
-    turn.desk = desk = attrs.evolve(desk, freezes=(*desk.freezes, record)[-FREEZES_KEPT:])
+    _record(turn, FreezeRecord(turn.now_ns, turn.n, text, trigger, reason, by, metadata))
+    desk = turn.desk
     turn.metric("freeze_triggered_total", 1, trigger.value)
-    local = desk.config.store.configured and trigger is not Trigger.PEER
+    own = (trigger, reason, by) if _for_others(desk, trigger) else None
     if control.mode in _FROZEN:
         same = automatic and CLASS_OF[trigger] is CLASS_OF[control.trigger]
-        _freeze_again(turn, scope, local, followed, control.transient and same)
+        _freeze_again(turn, scope, own, control.transient and same)
         return
+    local = desk.config.store.configured and own is not None
     epoch = desk.epoch + 1
     turn.desk = attrs.evolve(desk, epoch=epoch)
     frozen = Control(
         Mode.FREEZING, epoch, trigger, reason, by, turn.now_ns, False, not local, None, record=turn.n,
-        reduce_only=control.mode is Mode.REDUCE_ONLY,
+        reduce_only=control.mode is Mode.REDUCE_ONLY, own=own,
     )  # fmt: skip
     put_control(turn, scope, frozen)
     turn.emit(ModeChanged, text, Mode.FREEZING, epoch, trigger, reason, by)
-    if sweep_scope.covered(turn.desk, scope):
-        sweep.extend(turn)
-    else:
-        sweep.begin(turn)
+    if not swept:
+        _sweep(turn, scope)
     if local:
+        degraded(turn, Deed.FREEZE)
         turn.emit(PublishFreeze, text, trigger, reason, by)
     turn.metric("mm_freeze_active", 1)
     turn.metric("mm_freeze_epoch", epoch)
@@ -142,14 +174,40 @@ def freeze(
         cool_down.count(turn, scope)
 
 
-def _freeze_again(turn: Turn, scope: int, local: bool, followed: bool, transient: bool) -> None:
+def follow(turn: Turn, rows: list[tuple[int, LatchRow]]) -> None:
+    """Freeze the scopes that peers have frozen. However many there are, the sweep over the first is widened once."""
+    for number, (scope, row) in enumerate(rows):
+        freeze(turn, scope, Trigger.PEER, f"{row.trigger.value}: {row.reason}", row.by, swept=number > 0)
+    uncovered = [scope for scope, _ in rows[1:] if not sweep_scope.covered(turn.desk, scope)]
+    for scope in (uncovered or [scope for scope, _ in rows[1:]])[:1]:
+        _sweep(turn, scope)
+
+
+def _sweep(turn: Turn, scope: int) -> None:
+    if sweep_scope.covered(turn.desk, scope):
+        sweep.extend(turn)
+    else:
+        sweep.begin(turn)
+
+
+def _record(turn: Turn, record: FreezeRecord) -> None:
+    turn.desk = attrs.evolve(turn.desk, freezes=(*turn.desk.freezes, record)[-FREEZES_KEPT:])
+
+
+def _for_others(desk: Desk, trigger: Trigger) -> bool:
+    """Whether a freeze by this trigger is a word of ours that the other processes have to hear."""
+    alone = trigger is Trigger.STOPPING and desk.config.sweep.foreign is ForeignPolicy.LEAVE
+    return trigger is not Trigger.PEER and not alone
+
+
+def _freeze_again(turn: Turn, scope: int, own: tuple[Trigger, str, str] | None, transient: bool) -> None:
     """Who says freeze now knows nothing of an unfreeze that waits for the store, and wins: its answer is no longer waited for. Only what
     is of the same class and came by itself leaves the freeze one that may pass without a person. A scope that only followed a peer until
     now has a word of its own from here on, and the peer must hear of it before it lifts its own."""
     control = turn.desk.controls[scope]
-    if control.unfreeze is not None or (local and followed):
-        put_control(turn, scope, attrs.evolve(control, unfreeze=None, published=not local))
-        word = own_word(turn.desk, scope)
+    if control.unfreeze is not None or (own is not None and control.own is None):
+        word, local = control.own or own, turn.desk.config.store.configured and own is not None
+        put_control(turn, scope, attrs.evolve(control, unfreeze=None, published=not local, own=word))
         if local and word is not None:
             turn.emit(PublishFreeze, scope_text(turn.desk, scope), *word)
     if control.transient and not transient:
@@ -187,6 +245,12 @@ def unprove(turn: Turn, symbol: str, owner: int) -> None:
         sweep.look_again(turn)
 
 
+def reopened(turn: Turn, symbols: list[str]) -> None:
+    """Orders of others that a freeze cancels are open in these symbols: what was proven empty of them is so no longer."""
+    over = [scopes_over(turn.desk.index.get(symbol, -1), 0) for symbol in symbols]
+    _unproven(turn, [scope for scope in _proven(turn) if any(scope in scopes for scopes in over)])
+
+
 def _proven(turn: Turn) -> list[int]:
     return [scope for scope in frozen_scopes(turn.desk) if turn.desk.controls[scope].mode is Mode.FROZEN]
 
@@ -200,6 +264,8 @@ def _unproven(turn: Turn, scopes: list[int]) -> None:
         unproven = attrs.evolve(control, mode=Mode.FREEZING, verified=False, published=published, unfreeze=None, cool_down=None)
         put_control(turn, scope, unproven)
         text, why = scope_text(turn.desk, scope), "an order is open again"
+        if control.unfreeze is not None:
+            turn.reject("unfreeze_overtaken", f"the unfreeze by {control.unfreeze.by} is not waited for any more: {why}")
         turn.emit(ModeChanged, text, Mode.FREEZING, control.epoch, control.trigger, why, _MYSELF)
     if scopes:
         sweep.begin(turn)
@@ -213,10 +279,12 @@ def on_unfreeze(turn: Turn, event: Unfreeze) -> None:
     scope = scope_key(turn.desk, event.scope)
     refusal = _unfreeze_refusal(turn.desk, scope, event)
     if refusal is not None:
+        if refusal[0] == "store_unavailable":
+            degraded(turn, Deed.UNFREEZE)
         turn.reject(*refusal)
         return
     assert scope is not None
-    _unfreeze(turn, scope, event.by, event.why)
+    _unfreeze(turn, scope, event.by, event.why, event.force)
 
 
 def on_cool_down(turn: Turn, effect: EffectId, key: int) -> None:
@@ -232,15 +300,16 @@ def on_cool_down(turn: Turn, effect: EffectId, key: int) -> None:
         _unfreeze(turn, scope, _MYSELF, cool_down.why(turn, scope))
 
 
-def _unfreeze(turn: Turn, scope: int, by: str, why: str) -> None:
-    text, control = scope_text(turn.desk, scope), turn.desk.controls[scope]
-    row = next((row for row in turn.desk.store.latch if row.scope == text), None)
-    if not turn.desk.config.store.configured or (row is None and turn.desk.store.ok and control.published):
+def _unfreeze(turn: Turn, scope: int, by: str, why: str, force: bool = False) -> None:
+    """Also where no row is known the store is asked: one may have been set since it was read."""
+    if not turn.desk.config.store.configured:
         lift(turn, scope, by, why)
         return
-    latch_epoch = row.epoch if row is not None else 0
-    effect = turn.emit(ClearFreeze, text, latch_epoch, by, why)
-    put_control(turn, scope, attrs.evolve(control, unfreeze=PendingUnfreeze(effect, by, why)))
+    text = scope_text(turn.desk, scope)
+    latch_epoch = next((row.epoch for row in turn.desk.store.latch if row.scope == text), 0)
+    effect = turn.emit(ClearFreeze, text, latch_epoch, by, why, force)
+    pending = PendingUnfreeze(effect, by, why, turn.desk.store.epoch)
+    put_control(turn, scope, attrs.evolve(turn.desk.controls[scope], unfreeze=pending))
 
 
 def _unfreeze_refusal(desk: Desk, scope: int | None, event: Unfreeze) -> tuple[str, str] | None:
@@ -257,30 +326,70 @@ def _unfreeze_refusal(desk: Desk, scope: int | None, event: Unfreeze) -> tuple[s
         return "venue_down", "the connection to the venue is down"
     if control.unfreeze is not None:
         return "unfreeze_pending", "an unfreeze of this scope waits for the store"
-    if desk.config.store.configured and not desk.store.ok:
+    if desk.config.store.configured and forbidden(Deed.UNFREEZE, desk.store.health):
         return "store_unavailable", "the store does not answer, and the other processes of the account must agree"
     return None
 
 
 def on_cleared(turn: Turn, event: LatchAnswer) -> bool:
-    """The store's answer to ``ClearFreeze``. True if some scope waited for it."""
-    for scope in frozen_scopes(turn.desk):
-        control = turn.desk.controls[scope]
-        pending = control.unfreeze
-        if pending is None or pending.effect != event.effect:
-            continue
-        put_control(turn, scope, attrs.evolve(control, unfreeze=None))
-        if event.kind is LatchKind.OK:
-            lift(turn, scope, pending.by, pending.why)
-        else:
-            turn.reject("unfreeze_" + event.kind.value, "the store did not clear the latch; the scope stays frozen")
-            if event.kind is LatchKind.STALE:
-                # Somebody else has said freeze since.
-                keep(turn, scope)
-            elif control.cool_down is None:
-                cool_down.start(turn, scope)
-        return True
-    return False
+    """The store's answer to ``ClearFreeze``. True if some scope waited for it. See the table in the essay."""
+    scope = _waiting(turn.desk, event)
+    if scope is None:
+        return False
+    control = turn.desk.controls[scope]
+    pending, text = control.unfreeze, scope_text(turn.desk, scope)
+    assert pending is not None
+    put_control(turn, scope, attrs.evolve(control, unfreeze=None))
+    row = next((row for row in event.rows if row.scope == text), None)
+    # A store that has lost what it knew meanwhile has no row either, but nobody has withdrawn his word.
+    forgot = event.epoch != pending.epoch and event.epoch and pending.epoch
+    if event.kind is LatchKind.OK and row is not None:
+        _withdrawn(turn, scope, row)
+    elif event.kind is LatchKind.OK and not forgot:
+        store = turn.desk.store
+        turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(store, cleared=store.cleared.set(text, turn.n)))
+        lift(turn, scope, pending.by, pending.why)
+    elif event.kind in (LatchKind.OK, LatchKind.STALE):
+        now = f"; it is frozen there by {_whose(row)}" if row is not None else ""
+        turn.reject("unfreeze_stale", f"the latch has changed since it was read here{now}. The scope stays frozen; look, and ask again")
+        keep(turn, scope)
+    else:
+        turn.reject("unfreeze_" + event.kind.value, "the store did not clear the latch; the scope stays frozen")
+        if control.cool_down is None:
+            cool_down.start(turn, scope)
+    return True
+
+
+def _waiting(desk: Desk, event: LatchAnswer) -> int | None:
+    """The scope whose unfreeze this answers. An answer of format 2 does not name it."""
+    named = scope_key(desk, event.scope) if event.scope is not None else None
+    for scope in frozen_scopes(desk) if event.scope is None else () if named is None else (named,):
+        control = desk.controls.get(scope, _ACTIVE)
+        if control.unfreeze is not None and control.unfreeze.effect == event.effect:
+            return scope
+    return None
+
+
+def _withdrawn(turn: Turn, scope: int, row: LatchRow) -> None:
+    """Our own word is withdrawn, and others stand: from now on the scope follows them."""
+    control, text = turn.desk.controls[scope], scope_text(turn.desk, scope)
+    if control.own is not None or control.trigger is not Trigger.PEER:
+        cool_down.ended(turn, scope)
+        reason = f"{row.trigger.value}: {row.reason}"
+        _record(turn, FreezeRecord(turn.now_ns, turn.n, text, Trigger.PEER, reason, row.by))
+        follows = attrs.evolve(
+            control, trigger=Trigger.PEER, reason=reason, by=row.by, published=True, unfreeze=None, cool_down=None, transient=False,
+            record=turn.n, own=None,
+        )  # fmt: skip
+        put_control(turn, scope, follows)
+    remedy = "lift it there, or lift it with force, for every process of the account"
+    turn.reject("peer_frozen", f"{in_words(text)} stays frozen: {_whose(row)} has frozen it; {remedy}")
+
+
+def _whose(row: LatchRow) -> str:
+    """Who stands behind a row, and why."""
+    where = f" in session {row.author}" if row.author else ""
+    return f"{row.by or 'nobody named'}{where} ({row.trigger.value}: {row.reason})"
 
 
 def lift(turn: Turn, scope: int, by: str, why: str) -> None:
@@ -323,38 +432,62 @@ def on_reduce_only(turn: Turn, event: SetReduceOnly) -> None:
 # --- the last moment ------------------------------------------------------------------------------------------------
 
 
-def may_send(core: Core, effect: Effect) -> str:
-    """"" if the effect may leave now, else the code why not. To be asked at the instant before the bytes go.
+def may_send(core: Core, effect: Effect, now_ns: int) -> str:
+    """"" if the effect may leave now, else the code why not. To be asked at the instant before the bytes go, with the time of that instant
+    by our own clock: a process that was stopped for a while has a core that knows nothing of it.
 
-    A place or replace is stopped when its scope is frozen now, or was at any time since it was decided, or when its order no longer
-    waits for it. A cancel-all is stopped
-    when the freeze it belongs to is over: a runner that was paused would otherwise cancel the orders of the next session.
+    A place, a replace or the claim of one is stopped when its scope is frozen now, or was at any time since it was decided, when its order
+    no longer waits for it, or when what it claimed in the store is no longer good for sending. A cancel-all is stopped
+    when the freeze it belongs to is over: a runner that was paused would otherwise cancel the orders of the next session. And whatever was
+    decided under a lease is stopped when that is ours no longer; it is decided anew then, under none, so that no cancel waits for it.
     """
     desk = core.desk
     if desk is None:
         return "not_started"
-    if isinstance(effect, (Place, Replace)):
-        order = core.orders.get(effect.order)
-        if order is None:
-            return "superseded_at_send"
-        s = order.spec
-        if effective_mode(desk, s.sym, s.owner) in _FROZEN:
-            return "frozen_at_send"
-        if effect.epoch < _epoch_floor(desk, s.sym, s.owner):
-            return "stale_epoch"
-        return "" if _still_wanted(order, effect) else "superseded_at_send"
+    if isinstance(effect, _FENCED) and effect.fence != NO_FENCE and not _is_valid(desk.lease, effect.fence, now_ns):
+        return STALE_FENCE
+    if isinstance(effect, (Place, Replace, ClaimGuard)):
+        return _may_add(core, desk, effect, now_ns)
     if isinstance(effect, CancelAll):
         mode = effective_mode(desk, desk.index.get(effect.symbol, -1), 0)
         return "" if mode in _FROZEN else "freeze_over"
     return ""
 
 
-def _still_wanted(order: Order, effect: Place | Replace) -> bool:
+def _may_add(core: Core, desk: Desk, effect: Place | Replace | ClaimGuard, now_ns: int) -> str:
+    order = core.orders.get(effect.order)
+    if order is None:
+        return "superseded_at_send"
+    s = order.spec
+    if effective_mode(desk, s.sym, s.owner) in _FROZEN:
+        return "frozen_at_send"
+    if _decided_under(core, effect) < epoch_floor(desk, s.sym, s.owner):
+        return "stale_epoch"
+    if not _still_wanted(order, effect):
+        return "superseded_at_send"
+    return "too_late_at_send" if not isinstance(effect, ClaimGuard) and 0 < effect.expires_ns <= now_ns else ""
+
+
+def _decided_under(core: Core, effect: Place | Replace | ClaimGuard) -> int:
+    """The epoch of the decision; 0 for a claim that nobody waits for any more."""
+    if not isinstance(effect, ClaimGuard):
+        return effect.epoch
+    return next((guard.epoch for guard in core.flow.guards.get(effect.order, ()) if guard.record == effect.id[0]), 0)
+
+
+def _is_valid(lease: Lease | None, fence: Fence, now_ns: int) -> bool:
+    return lease is not None and lease.fence == fence and now_ns < lease.valid_until_ns
+
+
+def _still_wanted(order: Order, effect: Place | Replace | ClaimGuard) -> bool:
     """Whether the order waits for this very request. One that was given up meanwhile, after a time-out say, must not leave any more."""
+    if isinstance(effect, ClaimGuard):
+        replace = order.requests.replace
+        return effect.id == order.requests.place or (replace is not None and effect.id == replace.effect)
     pending = order.requests.place if isinstance(effect, Place) else order.requests.replace and order.requests.replace.effect
     return pending == effect.id
 
 
-def _epoch_floor(desk: Desk, sym: int, owner: int) -> int:
+def epoch_floor(desk: Desk, sym: int, owner: int) -> int:
     """The epoch of the last change of mode that concerns the order."""
     return max(desk.controls[scope].epoch if scope in desk.controls else 0 for scope in scopes_over(sym, owner))

@@ -13,7 +13,10 @@ Outcome         if the request has a like here. One that says "stopped by a free
 OrderQueried    if it waits for an answer about the order; else, as far as it says that something filled or ended, as evidence
 OpenOrders      always, since rows are evidence; rows of orders that are not open here are left out
 LatchAnswer     if the request has a like; rows that only the recorded run has set are left out
+GuardAnswer     if the request has a like. A claim that "a freeze forbids" where nothing is frozen: it was granted
 LeaseAnswer,    if the request, question or timer has a like
+StoreChecked,
+BreakerAnswer,
 Positions,
 TimerFired
 =============== ======================================================================================================
@@ -26,18 +29,21 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from ..effects import Effect, EffectId, Mode, Place, Qty, Replace, order_key
+from ..effects import ClaimGuard, Effect, EffectId, Mode, Place, Qty, Replace, order_key
 from . import ideal
 from .config import Config
 from .core import EMPTY, Core, Desk, effective_mode
 from .events import (
     EVIDENCE_CLASSES,
+    BreakerAnswer,
     CancelRejected,
     ChangeLimits,
     Event,
     Evidence,
     FetchedOrders,
     Found,
+    GuardAnswer,
+    GuardKind,
     LatchAnswer,
     LeaseAnswer,
     OpenOrders,
@@ -55,6 +61,7 @@ from .events import (
     ReportStatus,
     Restarted,
     Started,
+    StoreChecked,
     TimerFired,
     TradeBusted,
     TradeCorrected,
@@ -86,9 +93,9 @@ class Hearing:
 
     ``core`` is this run's state, ``recorded`` the recorded one's, ``record`` the record under way. ``moved``: for effects of the recorded
     run whose like has another id here, that id, or None if there is no like. ``sent``: requests that add risk and wait for the log's
-    answer, by the id here. ``gone``: orders that the ideal world has ended. ``spared``: orders that a freeze of the recorded run has
-    cancelled, and none here. ``supposed``: orders whose fate the log cannot know, each with the record from which on. ``unset``: rows of
-    the store (scope, trigger, reason, by) that only the recorded run has set.
+    answer, by the id here; ``claims`` likewise. ``gone``: orders that the ideal world has ended. ``spared``: orders that a freeze of the
+    recorded run has cancelled, and none here. ``supposed``: orders whose fate the log cannot know, each with the record from which on.
+    ``unset``: rows of the store (scope, trigger, reason, by) that only the recorded run has set.
     """
 
     def __init__(self, change: Change) -> None:
@@ -97,6 +104,7 @@ class Hearing:
         self.change = change
         self.moved: dict[EffectId, EffectId | None] = {}
         self.sent: dict[EffectId, Sent] = {}
+        self.claims: dict[EffectId, tuple[ClaimGuard, ClaimGuard]] = {}
         self.gone: dict[int, None] = {}
         self.spared: dict[int, None] = {}
         self.supposed: dict[int, int] = {}
@@ -179,12 +187,15 @@ class Hearing:
             return ()
         sent = self.sent.pop(effect, None)
         order = self.core.orders.get(event.order)
-        stopped = sent is not None and event.code in _STOPPED and may_send(self.recorded, sent[0]) and not may_send(self.core, sent[1])
+        stopped = sent is not None and event.code in _STOPPED and self._stops_only_there(sent, event.at_ns)
         if order is not None and stopped:
             self.suppose(order.key)
             more = ideal.live(order, event.at_ns) if event.verb is Verb.PLACE else ideal.replaced(order, event.at_ns)
             return (Outcome(event.at_ns, effect, event.verb, event.order, OutcomeKind.ACKNOWLEDGED), *more)
         return (attrs.evolve(event, effect=effect),)
+
+    def _stops_only_there(self, sent: Sent | tuple[ClaimGuard, ClaimGuard], at_ns: int) -> bool:
+        return bool(may_send(self.recorded, sent[0], at_ns)) and not may_send(self.core, sent[1], at_ns)
 
     def _queried(self, event: OrderQueried) -> Told:
         ours, theirs = self._both(event.order)
@@ -233,6 +244,17 @@ class Hearing:
             return None
         return _fit_row(row, ours, theirs)
 
+    def _claimed(self, event: GuardAnswer) -> Told:
+        effect = self._id(event.effect)
+        if effect is None:
+            return ()
+        held = event.kind is GuardKind.FROZEN or event.code in _STOPPED
+        claim = self.claims.pop(effect, None)
+        if claim is not None and held and self._stops_only_there(claim, event.at_ns):
+            self.suppose(event.order)
+            return (ideal.granted(claim[1], event.at_ns),)
+        return (attrs.evolve(event, effect=effect),)
+
     def _latched(self, event: LatchAnswer) -> Told:
         effect = self._id(event.effect)
         if effect is None:
@@ -248,7 +270,7 @@ class Hearing:
         theirs, ours = (_limits_of(core.desk, event.rule) for core in (self.recorded, self.core))
         return (attrs.evolve(event, rule=attrs.evolve(rule, limits=merged(ours, theirs, limits))),)
 
-    def _renamed(self, event: LeaseAnswer | Positions | TimerFired) -> Told:
+    def _renamed(self, event: LeaseAnswer | StoreChecked | BreakerAnswer | Positions | TimerFired) -> Told:
         effect = self._id(event.effect)
         return (attrs.evolve(event, effect=effect),) if effect is not None else ()
 
@@ -260,7 +282,10 @@ _TELLERS: Final[dict[type[Event], Callable[[Hearing, Any], Told]]] = {
     OpenOrders: Hearing._list,
     Positions: Hearing._renamed,
     LeaseAnswer: Hearing._renamed,
+    StoreChecked: Hearing._renamed,
+    BreakerAnswer: Hearing._renamed,
     LatchAnswer: Hearing._latched,
+    GuardAnswer: Hearing._claimed,
     TimerFired: Hearing._renamed,
 }
 

@@ -7,7 +7,7 @@ answers then has to be simple enough to be stated in a few sentences, and take n
 * nothing fills. An order that cannot rest (market, IOC, FOK) expires;
 * a question is answered by what the run itself holds as open. Asked for an order of which the recorded run knows more, it says that; where
   the recorded run is in doubt too, the question fails, and is put again later;
-* the store grants and remembers what it is told. Nobody else uses it.
+* the store grants, leases and claims, and remembers what it is told. Nobody else uses it.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,8 @@ from ..effects import (
     Cancel,
     CancelAll,
     CancelBatch,
+    CheckStore,
+    ClaimGuard,
     ClearFreeze,
     Effect,
     Fence,
@@ -34,15 +36,21 @@ from ..effects import (
     ReleaseLease,
     RenewLease,
     Replace,
+    SettleGuard,
+    ShareBreaker,
     TimeInForce,
 )
 from .core import Core
 from .events import (
+    BreakerAnswer,
+    BreakerKind,
     Event,
     FetchedOrders,
     FetchedPositions,
     FetchFailed,
     Found,
+    GuardAnswer,
+    GuardKind,
     LatchAnswer,
     LatchKind,
     LatchRow,
@@ -60,6 +68,8 @@ from .events import (
     PositionRow,
     Positions,
     ReportStatus,
+    StoreChecked,
+    StoreHealth,
 )
 from .order import Ended, Order, is_done
 from .outcomes import outcome
@@ -188,11 +198,35 @@ def _lease(effect: AcquireLease | RenewLease, _run: Core, at_ns: int) -> tuple[E
     return (LeaseAnswer(at_ns, effect.id, LeaseKind.GRANTED, _GRANTED, at_ns + effect.ttl_ms * NS_PER_MS, "what-if"),)
 
 
+def granted(effect: ClaimGuard, at_ns: int) -> GuardAnswer:
+    """The claim, granted."""
+    return GuardAnswer(at_ns, effect.id, effect.order, GuardKind.CLAIMED, at_ns + effect.valid_ms * NS_PER_MS, "", "", "")
+
+
+def _claim(effect: ClaimGuard, _run: Core, at_ns: int) -> tuple[Event, ...]:
+    return (granted(effect, at_ns),)
+
+
+def _settle(effect: SettleGuard, _run: Core, at_ns: int) -> tuple[Event, ...]:
+    return (GuardAnswer(at_ns, effect.id, effect.order, GuardKind.SETTLED, 0, "", "", ""),)
+
+
+def _check(effect: CheckStore, _run: Core, at_ns: int) -> tuple[Event, ...]:
+    return (StoreChecked(at_ns, effect.id, StoreHealth.OK, (), ()),)
+
+
+def _breaker(effect: ShareBreaker, _run: Core, at_ns: int) -> tuple[Event, ...]:
+    version = effect.version + 1 if effect.state else effect.version
+    return (BreakerAnswer(at_ns, effect.id, effect.job, BreakerKind.OK, version, effect.state),)
+
+
 def _release(effect: ReleaseLease, _run: Core, at_ns: int) -> tuple[Event, ...]:
     return (LeaseAnswer(at_ns, effect.id, LeaseKind.RELEASED, effect.fence, 0, ""),)
 
 
 def _latch(effect: PublishFreeze | ReadFreeze | ClearFreeze, run: Core, at_ns: int) -> tuple[Event, ...]:
+    """A row of another process alone stays, and one that is ours as well becomes theirs alone; with force, or where authors were not kept
+    (format 2), it goes."""
     rows = run.desk.store.latch if run.desk is not None else ()
     if isinstance(effect, PublishFreeze):
         epoch = 1 + max([row.epoch for row in rows], default=0)
@@ -200,10 +234,13 @@ def _latch(effect: PublishFreeze | ReadFreeze | ClearFreeze, run: Core, at_ns: i
         stands = next((row for row in rows if row.scope == effect.scope), None)
         if stands is not None:
             other = (stands.trigger, stands.reason, stands.by) != (effect.trigger, effect.reason, effect.by)
-            row = attrs.evolve(stands, epoch=epoch, joint=stands.joint or other)
+            row = attrs.evolve(stands, epoch=epoch, joint=stands.joint or other, mine=None if stands.mine is None else True)
         rows = (*(row for row in rows if row.scope != effect.scope), row)
     elif isinstance(effect, ClearFreeze):
+        stands = next((row for row in rows if row.scope == effect.scope), None)
         rows = tuple(row for row in rows if row.scope != effect.scope)
+        if stands is not None and not effect.force and (stands.mine is False or (stands.mine and stands.joint)):
+            rows = (*rows, attrs.evolve(stands, mine=False, epoch=stands.epoch + (stands.mine is True)))
     return (LatchAnswer(at_ns, effect.id, LatchKind.OK, rows),)
 
 
@@ -221,4 +258,8 @@ _ANSWERS: Final[dict[type[Effect], Callable[[Any, Core, int], tuple[Event, ...]]
     PublishFreeze: _latch,
     ReadFreeze: _latch,
     ClearFreeze: _latch,
+    ClaimGuard: _claim,
+    SettleGuard: _settle,
+    CheckStore: _check,
+    ShareBreaker: _breaker,
 }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import attrs
 from immutables import Map
 
-from ..effects import Effect, Mode, ModeChanged, Notional, Place, Replace, Side, Usd, as_notional
+from ..effects import ClaimGuard, Effect, Mode, ModeChanged, Notional, Place, Replace, Side, Usd, as_notional
 from .config import TRANSIENT
 from .core import ACCOUNT, VENUE, Core, Desk, scope_key, strategy_scope
 from .events import (
@@ -94,7 +94,7 @@ def _spelled(levels: Map[int, Levels]) -> dict[int, list[int]]:
 def limits_hold(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
     """What a place or replace makes of the exposure lies within every limit in force, or is no more than it was."""
     for effect in effects:
-        if not isinstance(effect, (Place, Replace)):
+        if not isinstance(effect, (Place, Replace, ClaimGuard)):
             continue
         order, desk = after.order(effect.order), after.desk
         if order is None or desk is None:
@@ -136,18 +136,19 @@ def _total(core: Core, owner: int) -> Notional:
 def only_reducing(before: Core, event: Event, after: Core, effects: Sequence[Effect]) -> str:
     """Where only reducing is allowed, what works on the order's side together can not take the position through zero."""
     for effect in effects:
-        if not isinstance(effect, (Place, Replace)):
+        if not isinstance(effect, (Place, Replace, ClaimGuard)):
             continue
         order, desk = after.order(effect.order), before.desk
         if order is None or desk is None:
             return f"order {effect.order} is sent and not known"
         s = order.spec
         owners = [owner for owner in dict.fromkeys((0, s.owner)) if _bound_to_reduce(desk, s.sym, owner)]
-        if isinstance(effect, Place) and s.reduce_only and 0 not in owners:
+        placed = isinstance(effect, Place) or before.order(order.key) is None
+        if placed and s.reduce_only and 0 not in owners:
             owners.append(0)
         for owner in owners:
             book = after.books.get(book_key(owner, s.sym), FLAT)
-            grew = order.leaves_qty > (old.leaves_qty if (old := before.order(order.key)) is not None else 0)
+            grew = isinstance(effect, Place) or order.leaves_qty > (old.leaves_qty if (old := before.order(order.key)) is not None else 0)
             room = -book.position if s.side is Side.BUY else book.position
             if grew and (book.buy_qty if s.side is Side.BUY else book.sell_qty) > max(0, room):
                 return f"order {effect.order} could flip the position of {s.symbol}, and only reducing is allowed"

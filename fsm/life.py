@@ -1,4 +1,4 @@
-"""The session's life beside orders: starting, restarting, the venue link, the store, the timers.
+"""The session's life beside orders: starting, restarting, stopping, the venue link, the timers.
 
 At the start, and whenever the connection was lost, the core takes stock (``stock.py``). Until the first stock is taken nothing is placed.
 
@@ -8,13 +8,15 @@ timer               set by                  when it fires
 ORDER               ``doubt.look_later``    ``doubt.woken``
 SWEEP               ``sweep``               the sweep goes on
 SWEEP_DEADLINE      ``sweep.begin``         the sweep is reported as not successful
-LEASE               a grant                 the lease is renewed while a sweep runs
-LATCH               every latch answer      the latch is read again: a freeze never travels by a message alone
+LEASE               ``lease``               the lease is renewed, given back, or lost
+LATCH               every reading of it     ``latch.on_timer``: the latch is read again
 VENUE_LINK          the link going down     the venue freezes, if the link is still down
 START               a failed stocktake      ``stock.on_timer``: stock is taken again
 FEED                ``feeds.arm``           the feed's scope freezes, if no data has come
 COOL_DOWN           ``cool_down.start``     the freeze ends, if nothing speaks against it
 OVERRIDE            ``operators``           the override ends
+BREAKER             ``breakers``            the breaker of placing half-opens, or what a person has said of it runs out
+LATE_LOOK           a proof, with a store   ``stock.look_late``: the lists are read once more
 =================== ======================= ==================================================================================
 
 A timer that is no longer waited for changes nothing; whoever waits remembers its id.
@@ -30,33 +32,18 @@ from immutables import Map
 from ..effects import (
     EffectId,
     Mode,
-    PublishFreeze,
     Purpose,
-    ReadFreeze,
     ReleaseLease,
-    RenewLease,
     Severity,
     Trigger,
     to_text,
 )
-from . import feeds, operators, stock, sweep, watch
+from . import breakers, feeds, guards, latch, lease, operators, stock, store_view, sweep, watch
 from .config import Config
-from .core import ACCOUNT, VENUE, Desk, Lease, Link, StoreView, frozen_scopes, scope_key, scope_text
+from .core import ACCOUNT, VENUE, Desk, Link, StoreView, frozen_scopes
 from .doubt import woken
-from .events import (
-    LatchAnswer,
-    LatchKind,
-    LatchRow,
-    LeaseAnswer,
-    LeaseKind,
-    MarkPrice,
-    Restarted,
-    Started,
-    Stopping,
-    TimerFired,
-    VenueLink,
-)
-from .freeze import freeze, keep, on_cleared, on_cool_down, own_word, put_control, trip
+from .events import MarkPrice, Restarted, Started, Stopping, StoreHealth, TimerFired, VenueLink
+from .freeze import freeze, on_cool_down, put_control, trip
 from .limits import LimitRule
 from .order import Order
 from .reports import settle
@@ -68,7 +55,7 @@ from .turn import NS_PER_MS, Turn
 def new_desk(config: Config) -> Desk:
     """The desk of a session that begins."""
     index: Map[str, int] = Map((symbol, i) for i, symbol in enumerate(config.symbols))
-    store = StoreView(True, False, (), None, None)
+    store = StoreView(StoreHealth.OK, False, (), None, None)
     owners: Map[str, int] = Map((strategy, i + 1) for i, strategy in enumerate(config.strategies))
     rules = LimitRule(config.limits), *config.rules
     return Desk(
@@ -83,7 +70,8 @@ def new_desk(config: Config) -> Desk:
 def on_started(turn: Turn, event: Started) -> None:
     """Read what the account holds before anything is placed. The trading day begins, and the feeds are looked after."""
     stock.take_stock(turn, gate=True, attempt=0)
-    read_latch(turn)
+    store_view.begin(turn)
+    breakers.begin(turn)
     roll(turn)
     watch.tune(turn)
 
@@ -106,13 +94,20 @@ def on_restarted(turn: Turn, event: Restarted) -> None:
         turn.reject("config_changed", _unowned_text(unowned))
         return
     fresh = operators.carried_over(before, new_desk(new))
+    # By the epoch it is known whether the store has forgotten anything while nobody looked.
+    store = attrs.evolve(fresh.store, latch=before.store.latch, epoch=before.store.epoch)
     turn.desk = attrs.evolve(
-        fresh, controls=before.controls, epoch=before.epoch, freezes=before.freezes, opened=before.opened, repeats=before.repeats
-    )
+        fresh, controls=before.controls, epoch=before.epoch, freezes=before.freezes, opened=before.opened, repeats=before.repeats,
+        store=store, run=event.by,
+    )  # fmt: skip
     # The new process has clocks, feeds and breakers of its own; what was measured of orders and results goes on.
     turn.flow = attrs.evolve(turn.flow, feeds=Map(), day_ends_ns=day_end(turn.now_ns, new.day_roll_minute))
     stock.take_stock(turn, gate=True, attempt=0)
-    read_latch(turn)
+    store_view.begin(turn)
+    if before.lease is not None and new.store.configured:
+        # The store gives it up if this process has the name of the old one; else it runs out.
+        turn.emit(ReleaseLease, before.lease.fence)
+    guards.restarted(turn)
     for order in sorted(turn.orders.values(), key=lambda o: o.key):
         settle(turn, order, "restart", event)
     scopes = frozen_scopes(turn.desk)
@@ -126,6 +121,7 @@ def on_restarted(turn: Turn, event: Restarted) -> None:
         turn.alert(Severity.WARNING, "limits_replaced", text)
     operators.rerate(turn, before, turn.now_ns, turn.now_ns)
     operators.rearm(turn)
+    breakers.begin(turn)
     watch.tune(turn)
     watch.gone_back(turn, event)
 
@@ -147,6 +143,7 @@ def on_stopping(turn: Turn, event: Stopping) -> None:
     if event.freeze:
         freeze(turn, ACCOUNT, Trigger.STOPPING, "the runner stops", event.by)
     else:
+        lease.hand_over(turn)
         turn.alert(Severity.WARNING, "handed_over", f"the runner stops and leaves {len(turn.orders)} order(s) open")
 
 
@@ -181,75 +178,6 @@ def on_mark_price(turn: Turn, event: MarkPrice) -> None:
         turn.put_mark(sym, event.price)
 
 
-# --- store ----------------------------------------------------------------------------------------------------------
-
-
-def read_latch(turn: Turn) -> None:
-    """Ask the store what is frozen, if there is a store."""
-    if turn.desk.config.store.configured:
-        effect = turn.emit(ReadFreeze)
-        turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(turn.desk.store, read=effect, timer=None))
-
-
-def on_latch(turn: Turn, event: LatchAnswer) -> None:
-    """The latch as the store has it. What a peer has frozen is frozen here; what we froze and could not publish is published now."""
-    ok = event.kind in (LatchKind.OK, LatchKind.STALE)
-    store = turn.desk.store
-    polled = store.read == event.effect
-    latch = event.rows if ok else store.latch
-    known = store.known or (ok and polled)
-    turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(store, ok=ok, known=known, latch=latch, read=None if polled else store.read))
-    was_clear = on_cleared(turn, event)
-    if ok and not was_clear:
-        _follow_latch(turn, event, polled)
-    if polled:
-        timer = turn.timer(turn.desk.config.store.latch_poll_ms * NS_PER_MS, Purpose.LATCH)
-        turn.desk = attrs.evolve(turn.desk, store=attrs.evolve(turn.desk.store, timer=timer))
-
-
-def _follow_latch(turn: Turn, event: LatchAnswer, polled: bool) -> None:
-    """What a peer has frozen is frozen here. What we said ourselves and the store does not show, because it could not be published or the
-    store has forgotten it, is published with the next reading: also behind a row that a peer has set alone, since it may lift that one
-    by itself. A peer's freeze is its own to keep up."""
-    for row in event.rows:
-        scope = scope_key(turn.desk, row.scope)
-        if scope is None:
-            continue
-        if scope not in frozen_scopes(turn.desk):
-            freeze(turn, scope, Trigger.PEER, f"{row.trigger.value}: {row.reason}", row.by)
-        else:
-            _seen_in_latch(turn, scope, row)
-    latched = {row.scope: row for row in event.rows}
-    for scope in frozen_scopes(turn.desk) if polled else ():
-        word, text = own_word(turn.desk, scope), scope_text(turn.desk, scope)
-        there = latched.get(text)
-        shown = there is not None and (there.joint or word == (there.trigger, there.reason, there.by))
-        if word is not None and turn.desk.controls[scope].unfreeze is None and not shown:
-            turn.emit(PublishFreeze, text, *word)
-
-
-def _seen_in_latch(turn: Turn, scope: int, row: LatchRow) -> None:
-    """The store shows a scope that is frozen here too. If another stands behind it, ours does not end without a person."""
-    control = turn.desk.controls[scope]
-    if not control.published:
-        put_control(turn, scope, attrs.evolve(control, published=True))
-    if control.transient and (row.joint or (row.trigger, row.reason, row.by) != (control.trigger, control.reason, control.by)):
-        keep(turn, scope)
-
-
-def on_lease(turn: Turn, event: LeaseAnswer) -> None:
-    """The sweep lease came, went, or did not come. It never holds the sweep up beyond its bounded wait."""
-    if event.kind is LeaseKind.GRANTED and turn.desk.sweep is not None:
-        timer = turn.timer(turn.desk.config.store.lease_renew_ms * NS_PER_MS, Purpose.LEASE)
-        turn.desk = attrs.evolve(turn.desk, lease=Lease(event.fence, event.valid_until_ns, timer))
-    elif event.kind is LeaseKind.GRANTED:
-        # It came after the sweep was over: nobody else should have to wait until it runs out.
-        turn.emit(ReleaseLease, event.fence)
-    elif event.kind is LeaseKind.LOST:
-        turn.desk = attrs.evolve(turn.desk, lease=None)
-    sweep.on_lease(turn, event.kind, event.effect)
-
-
 # --- timers ---------------------------------------------------------------------------------------------------------
 
 
@@ -273,15 +201,11 @@ def _deadline_timer(turn: Turn, effect: EffectId, key: int) -> None:
 
 
 def _lease_timer(turn: Turn, effect: EffectId, key: int) -> None:
-    lease = turn.desk.lease
-    if lease is not None and lease.timer == effect:
-        turn.desk = attrs.evolve(turn.desk, lease=attrs.evolve(lease, timer=None))
-        turn.emit(RenewLease, lease.fence, turn.desk.config.store.lease_ttl_ms)
+    lease.on_timer(turn, effect)
 
 
 def _latch_timer(turn: Turn, effect: EffectId, key: int) -> None:
-    if turn.desk.store.timer == effect:
-        read_latch(turn)
+    latch.on_timer(turn, effect)
 
 
 def _link_timer(turn: Turn, effect: EffectId, key: int) -> None:
@@ -295,6 +219,10 @@ def _link_timer(turn: Turn, effect: EffectId, key: int) -> None:
 
 def _start_timer(turn: Turn, effect: EffectId, key: int) -> None:
     stock.on_timer(turn, effect)
+
+
+def _late_timer(turn: Turn, effect: EffectId, key: int) -> None:
+    stock.look_late(turn, effect)
 
 
 def _override_timer(turn: Turn, effect: EffectId, key: int) -> None:
@@ -313,5 +241,7 @@ _WOKEN: Final[Mapping[Purpose, Callable[[Turn, EffectId, int], None]]] = Mapping
         Purpose.FEED: feeds.on_timer,
         Purpose.COOL_DOWN: on_cool_down,
         Purpose.OVERRIDE: _override_timer,
+        Purpose.BREAKER: breakers.on_timer,
+        Purpose.LATE_LOOK: _late_timer,
     }
 )

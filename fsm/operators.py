@@ -78,7 +78,7 @@ def change_limits(turn: Turn, event: ChangeLimits) -> None:
     """Put other figures in place of a rule's, add the rule, or take it away; the account's own is then without limits."""
     rule, rules = event.rule, turn.desk.rules
     faults = rule_faults(rule, "rule", turn.desk.index, turn.desk.owners)
-    if not _named(turn, event.by, event.why):
+    if not named(turn, event.by, event.why):
         return
     if faults:
         turn.reject("invalid_limits", "; ".join(faults))
@@ -153,7 +153,7 @@ def override_limits(turn: Turn, event: OverrideLimits) -> None:
     faults = rule_faults(meant, "override", desk.index, desk.owners)
     if not faults and says_nothing(event.limits):
         faults.append("override.limits: there is no figure in it; give one")
-    if not _named(turn, event.by, event.why):
+    if not named(turn, event.by, event.why):
         return
     if faults:
         turn.reject("invalid_limits", "; ".join(faults))
@@ -207,7 +207,7 @@ def _holds_within(desk: Desk, now_ns: int, new: Override, rule: LimitRule) -> bo
 def verify_override(turn: Turn, event: VerifyOverride) -> None:
     """A second person agrees to an override, which has force from now on until it expires."""
     override = _find(turn, event.override)
-    if not _named(turn, event.by, "agrees"):
+    if not named(turn, event.by, "agrees"):
         return
     if override is None or turn.now_ns >= override.until_ns:
         turn.reject("unknown_override", f"no override has the number {shown(event.override)}, or it has expired")
@@ -224,7 +224,7 @@ def verify_override(turn: Turn, event: VerifyOverride) -> None:
 def end_override(turn: Turn, event: EndOverride) -> None:
     """An override ends early."""
     override = _find(turn, event.override)
-    if not _named(turn, event.by, event.why):
+    if not named(turn, event.by, event.why):
         return
     if override is None:
         turn.reject("unknown_override", f"no override has the number {shown(event.override)}")
@@ -270,7 +270,7 @@ def _tell(turn: Turn, severity: Severity, code: str, override: Override, text: s
 def restrict(turn: Turn, event: Restrict) -> None:
     """Put a symbol on the restricted list, or take it off."""
     sym = turn.desk.index.get(event.symbol, -1)
-    if not _named(turn, event.by, event.why):
+    if not named(turn, event.by, event.why):
         return
     if sym < 0:
         turn.reject("unknown_symbol", f"{event.symbol!r} is not configured")
@@ -287,7 +287,7 @@ def reenable(turn: Turn, event: Reenable) -> None:
     """A person lets trade again what the execution throttle has switched off; its count begins anew."""
     owner = turn.desk.owners.get(event.strategy, -1) if event.strategy else ACCOUNT
     whose = f"strategy {event.strategy}" if event.strategy else "the account"
-    if not _named(turn, event.by, event.why):
+    if not named(turn, event.by, event.why):
         return
     if owner < 0:
         turn.reject("unknown_strategy", f"{event.strategy!r} is not configured; leave it empty for the account")
@@ -304,7 +304,8 @@ def refused(turn: Turn, event: OperatorRefused) -> None:
     turn.alert(Severity.WARNING, "operator_refused", f"{event.command} of {event.by or 'nobody'}: {event.reason}")
 
 
-def _named(turn: Turn, by: str, why: str) -> bool:
+def named(turn: Turn, by: str, why: str) -> bool:
+    """Whether a command says by whom and why; if not, it is refused."""
     if isinstance(by, str) and isinstance(why, str) and by.strip() and why.strip():
         return True
     turn.reject("who_and_why", "an operator's command names who gives it and why")

@@ -71,7 +71,9 @@ class Phase(IntEnum):
 @frozen
 class OrderSpec:
     """What was ordered; never changes. ``sym`` is the symbol's index in the configuration, ``owner`` that of the strategy plus 1, or 0 when
-    nothing is kept per strategy. ``inverse``: its contract is worth its multiplier at any price."""
+    nothing is kept per strategy. ``inverse``: its contract is worth its multiplier at any price. ``once``: the intention behind it, of
+    which there is to be one order only; empty is not said. Then ``claimer`` and ``params`` are by whom and as what its place is claimed
+    in a store, and ``earlier`` is the last order before it that has an intention."""
 
     client_id: str
     symbol: str
@@ -88,6 +90,10 @@ class OrderSpec:
     client: str = ""
     owner: int = 0
     inverse: bool = False
+    once: str = ""
+    claimer: str = ""
+    params: str = ""
+    earlier: int = 0
 
     @property
     def conditional(self) -> bool:
@@ -140,20 +146,28 @@ class Replacement:
     """A replace whose fate is not known. Until it is, the order counts with the worse of both quantities and prices.
 
     ``effect`` is the request while its outcome is outstanding; None once the request can no longer be waiting on our side. ``reserve`` is
-    the price at which it counts as exposure; None is its own.
+    the price at which it counts as exposure; None is its own. ``claim``: the claim that guards it in the store, if one does; while it is
+    also the ``effect``, it is not granted and nothing was sent.
     """
 
     effect: EffectId | None
     qty: Qty
     price: Price | None
     reserve: Price | None = None
+    claim: EffectId | None = None
+
+    @property
+    def claiming(self) -> bool:
+        """Whether it waits for its claim, so that nothing was sent yet."""
+        return self.claim is not None and self.claim == self.effect
 
 
 @frozen
 class Requests:
     """What we have under way about the order.
 
-    ``place``: the placing request, until its outcome or the first sign of life. ``cancel``: a cancel whose fate is not known.
+    ``place``: the placing request, until its outcome or the first sign of life; while ``claim`` is the same, it is the claim of the right
+    to send it, and nothing was sent yet. ``cancel``: a cancel whose fate is not known.
     ``cancel_wanted``: somebody wants it gone; held up until it has ended. ``query``: a question under way, asked at ``asked_ns``.
     ``doubt_ns``: since when its fate is unknown, 0 for no doubt. ``attempt``: tries without success, for the backoff. ``not_found``: how
     often running the venue did not know it. ``timer``: the one timer that is waited for.
@@ -169,6 +183,7 @@ class Requests:
     attempt: int = 0
     not_found: int = 0
     timer: EffectId | None = None
+    claim: EffectId | None = None
 
 
 NO_REQUESTS = Requests()
@@ -218,6 +233,12 @@ class Order:
     def unknown(self) -> bool:
         """Whether it is not known that it exists."""
         return not self.accepted and self.requests.doubt_ns != 0 and self.ended is _NO
+
+    @property
+    def claiming(self) -> bool:
+        """Whether it waits for its claim, so that it was certainly never sent."""
+        r = self.requests
+        return r.claim is not None and r.claim == r.place and self.ended is _NO
 
     @property
     def status(self) -> OrdStatus:
@@ -292,6 +313,6 @@ def in_doubt(o: Order, now_ns: int) -> Order:
     r = o.requests
     since = r.doubt_ns or now_ns
     requests = Requests(
-        r.place, r.cancel, r.cancel_wanted, r.replace, r.query, r.asked_ns, since, r.attempt, r.not_found, r.timer
+        r.place, r.cancel, r.cancel_wanted, r.replace, r.query, r.asked_ns, since, r.attempt, r.not_found, r.timer, r.claim
     )
     return with_requests(o, requests)

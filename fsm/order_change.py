@@ -32,6 +32,7 @@ class Note(StrEnum):
     RESURRECTED = "resurrected"  # sign of life from an order that was refused
     GONE = "gone"  # the venue no longer knows an order it had accepted: closed, fills uncertain
     NEVER_ARRIVED = "never_arrived"  # the venue never got the order, and now cannot any more
+    NEVER_SENT = "never_sent"  # it waited for its claim when the process died
     STALE = "stale"  # overtaken by later evidence; changed nothing
     DUPLICATE = "duplicate"  # known already; changed nothing
     INVALID = "invalid"  # a report that cannot be true; changed nothing

@@ -155,9 +155,9 @@ def replaced(o: Order, e: OrderReplaced, t: Times) -> Change:
         return o, (Note.DUPLICATE,)
     r = o.requests
     worst = Replacement(None, e.qty, e.price)
-    if pending is not None:
+    if pending is not None and not pending.claiming:
         reserve = _worse(e.price, pending.reserve) if pending.reserve is not None else None
-        worst = Replacement(None, max(e.qty, pending.qty), _worse(e.price, pending.price), reserve)
+        worst = Replacement(None, max(e.qty, pending.qty), _worse(e.price, pending.price), reserve, pending.claim)
     requests = attrs.evolve(r, place=None, replace=worst, query=None)
     return in_doubt(with_requests(alive(o, e.venue_id), requests), t.now_ns), (Note.CONTRADICTION, Note.ASK)
 

@@ -9,7 +9,7 @@ asked, so each rule weighs when that was. The table that says which rule applies
 import attrs
 
 from ..effects import OrdType
-from .events import DUPLICATE_CLIENT_ID, OrderQueried, OrderRow, Outcome, ReplaceOrder
+from .events import DUPLICATE_CLIENT_ID, GuardAnswer, OrderQueried, OrderRow, Outcome, ReplaceOrder
 from .order import NO_REQUESTS, Ended, Order, Replacement, Requests, in_doubt, with_requests
 from .order_change import (
     Change,
@@ -54,6 +54,19 @@ def place_refused(o: Order, e: Outcome, t: Times) -> Change:
     return end(o, Ended.REJECTED, False), _NONE
 
 
+def place_unclaimed(o: Order, e: object, t: Times) -> Change:
+    """The claim was not granted, or came too late: the place was never sent, so the order never was."""
+    return (end(o, Ended.REJECTED, False), _NONE) if o.claiming else (o, _NONE)
+
+
+def replace_unclaimed(o: Order, e: GuardAnswer, t: Times) -> Change:
+    """The claim was not granted, or came too late: the replace was never sent, and the order stays as it was."""
+    pending = o.requests.replace
+    if pending is None or not pending.claiming or pending.claim != e.effect:
+        return o, _NONE
+    return with_requests(o, attrs.evolve(o.requests, replace=None)), _NONE
+
+
 def place_doubt(o: Order, e: Outcome, t: Times) -> Change:
     """No word whether the order was placed: never sent again, asked for instead (ccxt#2599, hummingbot#493)."""
     return answered(o, t.now_ns), (Note.ASK,)
@@ -80,7 +93,8 @@ def _replace_left(o: Order, doubt_ns: int) -> Order:
     """The replace is no longer on our side; doubt about it counts from then."""
     pending = o.requests.replace
     assert pending is not None
-    requests = attrs.evolve(o.requests, replace=Replacement(None, pending.qty, pending.price, pending.reserve), doubt_ns=doubt_ns)
+    left = Replacement(None, pending.qty, pending.price, pending.reserve, pending.claim)
+    requests = attrs.evolve(o.requests, replace=left, doubt_ns=doubt_ns)
     return with_requests(o, requests)
 
 
@@ -193,12 +207,13 @@ def unanswered(o: Order, e: OrderQueried, t: Times) -> Change:
 
 
 def want_cancel(o: Order, e: object, t: Times) -> Change:
-    """Wanted until it has ended, also before the acknowledgement of the place."""
+    """Wanted until it has ended, also before the acknowledgement of the place. What waits for its claim ends with the answer to that, and
+    there is nothing to send."""
     r = o.requests
-    if r.cancel is not None:
+    if r.cancel is not None or (o.claiming and r.cancel_wanted):
         return o, (Note.CANCEL_PENDING,)
     requests = attrs.evolve(r, cancel=None, cancel_wanted=True)
-    return with_requests(o, requests), (Note.CANCEL,)
+    return with_requests(o, requests), _NONE if o.claiming else (Note.CANCEL,)
 
 
 def want_replace(o: Order, e: ReplaceOrder, t: Times) -> Change:
@@ -215,10 +230,15 @@ def refuse(o: Order, e: object, t: Times) -> Change:
 
 
 def restart(o: Order, e: object, t: Times) -> Change:
-    """The process that knew what was under way is gone: every request without an outcome is in doubt; the core asks."""
+    """The process that knew what was under way is gone: every request without an outcome is in doubt; the core asks. What waited for its
+    claim was certainly never sent, or the log would say so, and nobody else sends it."""
+    if o.claiming:
+        return end(o, Ended.REJECTED, False), (Note.NEVER_SENT,)
     r = o.requests
-    unsure = r.place is not None or r.cancel is not None or r.replace is not None or r.doubt_ns != 0 or not o.accepted
-    pending = None if r.replace is None else Replacement(None, r.replace.qty, r.replace.price, r.replace.reserve)
+    pending = r.replace
+    if pending is not None:
+        pending = None if pending.claiming else Replacement(None, pending.qty, pending.price, pending.reserve, pending.claim)
+    unsure = r.place is not None or r.cancel is not None or pending is not None or r.doubt_ns != 0 or not o.accepted
     requests = Requests(None, r.cancel, r.cancel_wanted, pending, None, 0, t.now_ns if unsure else 0)
     notes: Notes = (Note.ASK,) if unsure else (Note.RETRY,) if r.cancel_wanted else _NONE
     return with_requests(o, requests), notes

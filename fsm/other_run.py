@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import attrs
 
-from ..effects import Cancel, CancelAll, CancelBatch, Effect, EffectId, Place, PublishFreeze, Purpose, Replace, SetTimer
+from ..effects import Cancel, CancelAll, CancelBatch, ClaimGuard, Effect, EffectId, Place, PublishFreeze, Purpose, Replace, SetTimer
 from . import ideal
 from .comparison import likeness
 from .core import Core
@@ -152,6 +152,8 @@ class OtherRun(Hearing):
             self.moved[effect.id] = found.id if found is not None else None
         if isinstance(effect, (Place, Replace)) and isinstance(found, (Place, Replace)):
             self.sent[found.id] = effect, found
+        if isinstance(effect, ClaimGuard) and isinstance(found, ClaimGuard):
+            self.claims[found.id] = effect, found
         if isinstance(effect, PublishFreeze) and found is None:
             self.unset[effect.scope, effect.trigger, effect.reason, effect.by] = None
 

@@ -12,6 +12,8 @@ from ..effects import (
     Cancel,
     CancelAll,
     CancelBatch,
+    CheckStore,
+    ClaimGuard,
     ClearFreeze,
     Effect,
     FetchOpenOrders,
@@ -23,10 +25,16 @@ from ..effects import (
     ReleaseLease,
     RenewLease,
     Replace,
+    SettleGuard,
+    ShareBreaker,
 )
 from .events import (
+    BreakerAnswer,
+    BreakerKind,
     Event,
     FetchFailed,
+    GuardAnswer,
+    GuardKind,
     LatchAnswer,
     LatchKind,
     LeaseAnswer,
@@ -36,6 +44,8 @@ from .events import (
     Outcome,
     OutcomeKind,
     Positions,
+    StoreChecked,
+    StoreHealth,
     Verb,
 )
 
@@ -95,11 +105,26 @@ def _positions(effect: FetchPositions, failure: _Failure) -> Event:
 
 
 def _lease(effect: AcquireLease | RenewLease | ReleaseLease, failure: _Failure) -> Event:
-    return LeaseAnswer(failure[0], effect.id, _LEASE_KINDS.get(failure[1], LeaseKind.IN_DOUBT), NO_FENCE, 0, "")
+    return LeaseAnswer(failure[0], effect.id, _LEASE_KINDS.get(failure[1], LeaseKind.IN_DOUBT), NO_FENCE, 0, "", failure[2])
 
 
 def _latch(effect: PublishFreeze | ReadFreeze | ClearFreeze, failure: _Failure) -> Event:
-    return LatchAnswer(failure[0], effect.id, _LATCH_KINDS.get(failure[1], LatchKind.IN_DOUBT), ())
+    return LatchAnswer(failure[0], effect.id, _LATCH_KINDS.get(failure[1], LatchKind.IN_DOUBT), (), code=failure[2])
+
+
+def _guard(effect: ClaimGuard | SettleGuard, failure: _Failure) -> Event:
+    kind = GuardKind.IN_DOUBT if failure[1] is OutcomeKind.IN_DOUBT else GuardKind.UNAVAILABLE
+    return GuardAnswer(failure[0], effect.id, effect.order, kind, 0, "", "", failure[2])
+
+
+def _checked(effect: CheckStore, failure: _Failure) -> Event:
+    health = StoreHealth.IN_DOUBT if failure[1] is OutcomeKind.IN_DOUBT else StoreHealth.UNAVAILABLE
+    return StoreChecked(failure[0], effect.id, health, (), (), failure[2])
+
+
+def _breaker(effect: ShareBreaker, failure: _Failure) -> Event:
+    kind = BreakerKind.IN_DOUBT if failure[1] is OutcomeKind.IN_DOUBT else BreakerKind.UNAVAILABLE
+    return BreakerAnswer(failure[0], effect.id, effect.job, kind, 0, "")
 
 
 _ANSWERS: dict[type, Callable[..., Event]] = {
@@ -112,4 +137,8 @@ _ANSWERS: dict[type, Callable[..., Event]] = {
     PublishFreeze: _latch,
     ReadFreeze: _latch,
     ClearFreeze: _latch,
+    ClaimGuard: _guard,
+    SettleGuard: _guard,
+    CheckStore: _checked,
+    ShareBreaker: _breaker,
 }

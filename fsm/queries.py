@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from ..effects import Notional, Price, Qty, Side, Trigger, Usd
+from ..effects import Mode, Notional, Price, Qty, Side, Trigger, Usd
 from .ask import Ask, ask_to_submit, book_of, owner_in, sources_of
 from .commands import ask_about
-from .core import Core, Desk, FreezeRecord, scope_text, strategy_scope
+from .core import ACCOUNT, Core, Desk, FreezeRecord, scope_text, strategy_scope
 from .events import ReplaceOrder, SubmitOrder
 from .exposure import gain_value, in_money, owner_of, sym_of, worst_value
 from .instrument import ONE
@@ -19,10 +19,11 @@ from .limits import Source
 from .measures import Figure, Limit, bound_of, percent_of, side_value, tally_of, total_after, used_text
 from .order_change import Times
 from .order_rules import apply
-from .risk import CHECKS, Finding, all_findings
+from .risk import CHECKS, Finding, all_findings, denied_any
 from .turn import Turn
 
 _SIDES = (Side.BUY, Side.SELL)
+_FROZEN = (Mode.FREEZING, Mode.FROZEN)
 
 
 @frozen
@@ -86,6 +87,25 @@ def _symbol_change(a: Ask, owner: int) -> Change:
 
 def _total_change(a: Ask, owner: int) -> Change:
     return Change(tally_of(a.view, owner).worst, total_after(a, owner))
+
+
+def refusing(core: Core) -> Finding | None:
+    """Why no order of any symbol or strategy would go out now, whatever it is: the gate's first reason; None if there is an order that
+    session and scopes would let through."""
+    desk = core.desk
+    if desk is None:
+        return Finding("not_started", "the session has not begun")
+    control = desk.controls.get(ACCOUNT)
+    wide = control is not None and control.mode in _FROZEN
+    first: Finding | None = None
+    for ask, _ in _nothing_asked(Turn(core, desk, core.now_ns), desk):
+        found = denied_any(ask)
+        if found is None:
+            return None
+        if wide or ask.mode not in _FROZEN:
+            return found  # of no scope below the account, so it holds for all
+        first = first or found
+    return first
 
 
 # --- utilization ----------------------------------------------------------------------------------------------------
@@ -210,5 +230,5 @@ def freeze_history(core: Core, scope: str | None = None, trigger: Trigger | None
 
 
 __all__ = [
-    "Change", "Figure", "Holding", "Utilization", "WhatIf", "freeze_history", "positions", "utilization", "what_if",
+    "Change", "Figure", "Holding", "Utilization", "WhatIf", "freeze_history", "positions", "refusing", "utilization", "what_if",
 ]  # fmt: skip

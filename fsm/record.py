@@ -3,7 +3,7 @@
 A log is one or more segments, each a file of JSON objects, one per line:
 
 ========  ====================================================================================================
-header    ``{"haltcore":VERSION,"format":2,"rules":2,"config":{...},"segment":K,"first":N,"snapshot":STATE,"digest":D``
+header    ``{"haltcore":VERSION,"format":3,"rules":3,"config":{...},"segment":K,"first":N,"snapshot":STATE,"digest":D``
 record    ``{"n":N,"event":{...},"effects":[...]``, and at checkpoints ``,"digest":D``
 seal      ``{"seal":{"records":COUNT,"last":N,"more":BOOL},"digest":D``
 ========  ====================================================================================================
@@ -27,9 +27,9 @@ import msgspec
 from .upcast import STEPS, Upcasters
 
 #: The shape of the lines. A change of shape is a new number and a step in ``upcast.py``.
-FORMAT: Final = 2
+FORMAT: Final = 3
 #: The behaviour of the core. A change that decides differently on the same events is a new number.
-RULES: Final = 2
+RULES: Final = 3
 #: A record whose number is a multiple of this carries the digest of the state after it.
 CHECKPOINT_EVERY: Final = 256
 #: The longest record or seal, and the longest header (which holds a snapshot), in bytes. More is not read into memory.

@@ -17,11 +17,13 @@ INVALID
 from collections.abc import Callable
 from typing import TypeAlias
 
+import attrs
+
 from ..effects import Cancel, CancelTarget, Severity, order_key
-from . import doubt, freeze, sweep, sweep_report
+from . import doubt, freeze, lease, sweep, sweep_report
 from .events import Evidence, FetchFailed, OrderFilled, OrderQueried, Outcome, Verb
 from .exposure import FLAT, book_key, with_fee
-from .order import Order
+from .order import Ended, Order, is_done, with_requests
 from .order_change import Note, Times
 from .order_rules import apply, kind_of
 from .turn import NS_PER_MS, Turn
@@ -44,7 +46,10 @@ def on_report(turn: Turn, event: Evidence) -> None:
 def on_outcome(turn: Turn, event: Outcome) -> None:
     """What became of a request: for its order, if it names one, and for the sweep, if it is one of its."""
     order = turn.order(event.order) if event.order else None
-    if event.order and event.verb in _BULK:
+    stale = lease.on_refused(turn, event)
+    if stale and event.verb in _CANCELS:
+        _cancel_anew(turn, event)
+    elif event.order and event.verb in _BULK:
         turn.reject("invalid_outcome", f"a {event.verb.value} is about several orders; its outcome names order 0, not {event.order}")
     elif order is not None:
         settle(turn, order, kind_of(event), event, event.retry_after_ms)
@@ -52,7 +57,21 @@ def on_outcome(turn: Turn, event: Outcome) -> None:
         turn.reject("unknown_order", f"no order has the key {event.order}")
     elif event.verb is Verb.CANCEL_BATCH:
         _settle_batch(turn, event)
-    sweep.on_outcome(turn, event)
+    sweep.on_outcome(turn, event, stale)
+
+
+def _cancel_anew(turn: Turn, event: Outcome) -> None:
+    """A cancel was held back since its lease is void. It has certainly not left, so that there is nothing to ask for: whoever wants its
+    orders cancelled says so again, at once, and under no such lease. A sweep decides for its own (``sweep.on_outcome``)."""
+    for key in event.orders or (event.order,):
+        order = turn.order(key)
+        if order is not None and order.requests.cancel == event.effect:
+            freed = with_requests(order, attrs.evolve(order.requests, cancel=None))
+            turn.put_order(order, freed)
+            if freed.requests.cancel_wanted and not is_done(freed):
+                doubt.send_cancel(turn, freed)
+        elif order is not None and order.ended is Ended.REJECTED:
+            _cancel_resurrected(turn, order)
 
 
 def _settle_batch(turn: Turn, event: Outcome) -> None:
@@ -98,6 +117,7 @@ def settle(turn: Turn, order: Order, kind: str, report: object, retry_after_ms: 
 
 
 _BULK = (Verb.CANCEL_BATCH, Verb.CANCEL_ALL)
+_CANCELS = (Verb.CANCEL, *_BULK)
 _CANCEL_FAILED = ("cancel_rejected", "cancel_refused", "cancel_unavailable", "cancel_in_doubt")
 
 
@@ -120,10 +140,13 @@ def _cancel(turn: Turn, order: Order, report: object) -> None:
 
 def _resurrected(turn: Turn, order: Order, report: object) -> None:
     _alert(Severity.CRITICAL, Note.RESURRECTED, "alive at the venue though it was refused; cancelling it")(turn, order, report)
-    s = order.spec
-    target = CancelTarget(order.key, s.client_id, order.venue_id)
-    turn.emit(Cancel, s.symbol, target, order.conditional, turn.desk.epoch, turn.fence())
-    freeze.unprove(turn, s.symbol, s.owner)
+    _cancel_resurrected(turn, order)
+    freeze.unprove(turn, order.spec.symbol, order.spec.owner)
+
+
+def _cancel_resurrected(turn: Turn, order: Order) -> None:
+    target = CancelTarget(order.key, order.spec.client_id, order.venue_id)
+    turn.emit(Cancel, order.spec.symbol, target, order.conditional, turn.desk.epoch, turn.fence())
 
 
 def _alert(severity: Severity, note: Note, text: str) -> Action:
@@ -154,6 +177,7 @@ ACTIONS: dict[Note, Action] = {
     Note.CONTRADICTION: _alert(Severity.WARNING, Note.CONTRADICTION, "contradictory reports; asking the venue"),
     Note.GONE: _alert(Severity.CRITICAL, Note.GONE, "no longer known to the venue; closed, check its fills"),
     Note.NEVER_ARRIVED: _alert(Severity.INFO, Note.NEVER_ARRIVED, "never reached the venue, and cannot any more"),
+    Note.NEVER_SENT: _alert(Severity.INFO, Note.NEVER_SENT, "was waiting for its claim when the process died; never sent"),
     Note.STALE: _nothing_new(Note.STALE, "overtaken by later evidence"),
     Note.DUPLICATE: _nothing_new(Note.DUPLICATE, "known already"),
     Note.INVALID: _nothing_new(Note.INVALID, "cannot be true"),

@@ -26,7 +26,10 @@ from .measures import Figure, Limit, denied_by, figures
 
 @frozen
 class Check:
-    """One row of the gate: ``reason`` gives why it denies, or "". A row that compares a figure has its ``limit``."""
+    """One row of the gate: ``reason`` gives why it denies, or "". A row that compares a figure has its ``limit``. ``again``: it is looked
+    at once more when a claim was granted (``guards.py``), since what it reads may have changed meanwhile. ``any_order``: it looks at the
+    session and the scopes, and at nothing of the order, so that what it denies to one it denies to all that lie there.
+    """
 
     code: str
     reads: str
@@ -34,6 +37,8 @@ class Check:
     reason: Callable[[Ask], str]
     form: bool = False
     limit: Limit | None = None
+    again: bool = False
+    any_order: bool = False
 
 
 @frozen
@@ -47,6 +52,14 @@ class Finding:
 
 def _form(code: str, reads: str, demands: str, reason: Callable[[Ask], str]) -> Check:
     return Check(code, reads, demands, reason, form=True)
+
+
+def _session(code: str, reads: str, demands: str, reason: Callable[[Ask], str]) -> Check:
+    return Check(code, reads, demands, reason, again=True, any_order=True)
+
+
+def _state(code: str, reads: str, demands: str, reason: Callable[[Ask], str]) -> Check:
+    return Check(code, reads, demands, reason, again=True)
 
 
 def _limit(code: str, reads: str, demands: str, limit: Limit) -> Check:
@@ -70,22 +83,29 @@ CHECKS: tuple[Check, ...] = (
     Check("min_qty", "the instrument", "the quantity is not below the venue's least", checks.least_qty),
     Check("max_qty", "the instrument", "the quantity is not above the venue's most", checks.most_qty),
     Check("min_notional", "the instrument", "the order is worth the venue's least, or says reduce-only", checks.least_notional),
-    Check("not_ready", "the stocktake, the latch", "the account's open orders and positions have been read", checks.ready),
-    Check("stopping", "the session", "the runner is not about to stop", checks.stopping),
-    Check("frozen", "modes of account, venue, symbol, strategy", "none of them is frozen and proven empty", checks.not_frozen),
-    Check("sweeping", "modes of account, venue, symbol, strategy", "none of them is frozen and still being swept", checks.not_sweeping),
-    Check("venue_down", "the venue link", "the connection to the venue is up", checks.venue_up),
-    Check("store_unavailable", "the store's last answer", "the store, if configured, has answered last time", checks.store_ok),
+    Check("already_done", "the last order of this intention", "what may be placed once only was not placed before", checks.not_done),
+    _session("not_ready", "the stocktake, the latch", "the account's open orders and positions have been read", checks.ready),
+    _session("stopping", "the session", "the runner is not about to stop", checks.stopping),
+    _session("frozen", "modes of account, venue, symbol, strategy", "none of them is frozen and proven empty", checks.not_frozen),
+    _session("sweeping", "modes of account, venue, symbol, strategy", "none of them is frozen and still being swept", checks.not_sweeping),
+    _session("venue_down", "the venue link", "the connection to the venue is up", checks.venue_up),
+    _session("store_unavailable", "the store's answers", "the store, if configured, answers and takes what is written", checks.store_ok),
+    _session("store_unfit", "the check of the store", "where it is demanded, the store has been found fit to coordinate", checks.store_fit),
     Check(
+        "store_forgot", "the store's epoch", "what may be placed once only waits while a store that lost what it knew is told again",
+        checks.store_remembers,
+    ),
+    _session("breaker_open", "the circuit breaker", "that of placing is closed, or lets the order through as a probe", checks.breaker_lets),
+    _state(
         "reduce_only", f"modes, {_WORKING}", "in reduce-only mode the order can only reduce, all working orders counted", checks.reduce_only
     ),
-    Check("not_reducing", _WORKING, "an order that says reduce-only can only reduce, all working orders counted", checks.reducing_flag),
-    Check("restricted", f"the restricted list, {_WORKING}", "in a restricted symbol the order can only reduce", checks.not_restricted),
-    Check(
+    _state("not_reducing", _WORKING, "an order that says reduce-only can only reduce, all working orders counted", checks.reducing_flag),
+    _state("restricted", f"the restricted list, {_WORKING}", "in a restricted symbol the order can only reduce", checks.not_restricted),
+    _state(
         "throttled", f"who is throttled, {_WORKING}", "while the execution throttle is on, the order can only reduce", checks.not_throttled
     ),
-    Check("feed_lost", f"time of market data, {_WORKING}", "while a watched feed is silent, the order can only reduce", checks.feed_fresh),
-    Check("unknown_order_in_slot", "orders in doubt", "no order of unknown fate on the same symbol and side", checks.slot_known),
+    _state("feed_lost", f"time of market data, {_WORKING}", "while a watched feed is silent, the order can only reduce", checks.feed_fresh),
+    _state("unknown_order_in_slot", "orders in doubt", "no order of unknown fate on the same symbol and side", checks.slot_known),
     Check(
         "duplicate_order", "the last order of this intent", "not the same order again within duplicate_window_ms; replaces are none",
         checks.not_duplicate,
@@ -120,6 +140,23 @@ def first_denial(ask: Ask) -> Finding | None:
     for check in CHECKS:
         reason = check.reason(ask)
         if reason:
+            return Finding(check.code, reason)
+    return None
+
+
+def denied_again(ask: Ask) -> Finding | None:
+    """The first check that fails of those that read what may have changed since the order passed. ``ask`` is of the order as it is, which
+    counts already."""
+    for check in CHECKS:
+        if check.again and (reason := check.reason(ask)):
+            return Finding(check.code, reason)
+    return None
+
+
+def denied_any(ask: Ask) -> Finding | None:
+    """The first check that fails of those that would deny any order in the scopes of this one."""
+    for check in CHECKS:
+        if check.any_order and (reason := check.reason(ask)):
             return Finding(check.code, reason)
     return None
 

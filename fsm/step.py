@@ -16,10 +16,11 @@ from typing import Any
 import attrs
 
 from ..effects import Effect, Rejected
-from . import commands, freeze, life, operators, reports, stock, sweep, watch
+from . import breakers, commands, freeze, guards, latch, life, operators, reports, stock, store_view, sweep, watch
 from .config import Config
 from .core import EMPTY, Core
 from .events import (
+    BreakerAnswer,
     BreakerChanged,
     CancelOrder,
     CancelRejected,
@@ -29,6 +30,7 @@ from .events import (
     EndOverride,
     Event,
     Freeze,
+    GuardAnswer,
     Heartbeat,
     InstrumentDefined,
     LatchAnswer,
@@ -45,6 +47,7 @@ from .events import (
     OrderRejected,
     OrderReplaced,
     Outcome,
+    OverrideBreaker,
     OverrideLimits,
     Positions,
     Reenable,
@@ -55,6 +58,7 @@ from .events import (
     SetReduceOnly,
     Started,
     Stopping,
+    StoreChecked,
     SubmitOrder,
     TimerFired,
     TradeBusted,
@@ -85,6 +89,7 @@ HANDLERS: dict[type[Event], Callable[[Turn, Any], None]] = {
     EndOverride: operators.end_override,
     Restrict: operators.restrict,
     Reenable: operators.reenable,
+    OverrideBreaker: breakers.override,
     OperatorRefused: operators.refused,
     Stopping: life.on_stopping,
     InstrumentDefined: operators.define_instrument,
@@ -110,8 +115,11 @@ HANDLERS: dict[type[Event], Callable[[Turn, Any], None]] = {
     OrderQueried: reports.on_queried,
     OpenOrders: stock.on_open_orders,
     Positions: stock.on_positions,
-    LeaseAnswer: life.on_lease,
-    LatchAnswer: life.on_latch,
+    LeaseAnswer: sweep.on_lease,
+    LatchAnswer: latch.on_answer,
+    GuardAnswer: guards.on_answer,
+    StoreChecked: store_view.on_checked,
+    BreakerAnswer: breakers.on_answer,
     TimerFired: life.on_timer,
     Started: _already_started,
     Restarted: life.on_restarted,
@@ -135,6 +143,8 @@ def step(core: Core, event: Event) -> tuple[Core, tuple[Effect, ...]]:
         freeze.recheck(turn)
     elif turn.settled and turn.desk.sweep is not None:
         sweep.on_settled(turn)
+    if turn.flow.guards:
+        guards.after(turn, core)
     return turn.close()
 
 

@@ -11,7 +11,8 @@ what the answers show               what follows
 =================================== ==========================================================================================
 an order of ours is listed          it exists: a sign of life, at once
 an order of ours is not listed      if it was there before the lists were asked for, it is asked for: absence is a question
-an order of another session         said to a person, and left alone
+an order of another session         said to a person, and left alone; in a scope that was proven empty, and where others'
+                                    orders go with a freeze, it is proven no longer, and swept again
 an order of this session, unknown   the session tag was used before: the account freezes
 a position, the first time          it opens the book
 a position later, or none           compared with the book while nothing of the symbol is open; a difference is said, never booked
@@ -23,14 +24,15 @@ import attrs
 
 from ..effects import EffectId, FetchOpenOrders, FetchPositions, Purpose, Qty, Severity, Trigger, order_key, to_text
 from . import sweep
-from .core import ACCOUNT, Stocktake
+from .config import ForeignPolicy
+from .core import ACCOUNT, Stocktake, frozen_scopes
 from .doubt import ask
 from .events import FetchFailed, OpenOrders, PositionRow, Positions
 from .exposure import FLAT, with_position
-from .freeze import freeze
+from .freeze import freeze, reopened
 from .order import Ended, is_done
 from .reports import settle
-from .turn import Turn
+from .turn import NS_PER_MS, Turn
 
 
 def take_stock(turn: Turn, gate: bool, attempt: int) -> None:
@@ -46,6 +48,19 @@ def on_timer(turn: Turn, effect: EffectId) -> None:
     stock = turn.desk.stock
     if stock is not None and stock.timer == effect:
         take_stock(turn, stock.gate, stock.attempt)
+
+
+def look_late(turn: Turn, effect: EffectId) -> None:
+    """No request that was under way at the proof can arrive any more: is it still true? One stocktake at a time."""
+    desk = turn.desk
+    if desk.late != effect:
+        return
+    if desk.stock is not None:
+        turn.desk = attrs.evolve(desk, late=turn.timer(desk.config.store.latch_poll_ms * NS_PER_MS, Purpose.LATE_LOOK))
+        return
+    turn.desk = attrs.evolve(desk, late=None)
+    if frozen_scopes(desk):
+        take_stock(turn, gate=False, attempt=0)
 
 
 def on_open_orders(turn: Turn, event: OpenOrders) -> None:
@@ -142,6 +157,8 @@ def _compare(turn: Turn, stock: Stocktake) -> None:
         first = foreign[0]
         text = f"{len(foreign)} open order(s) on the account are not of this session, the first {first.venue_id} in {first.symbol}"
         turn.alert(Severity.WARNING, "foreign_orders", text, 0, first.symbol)
+        if turn.desk.config.sweep.foreign is ForeignPolicy.CANCEL:
+            reopened(turn, list(dict.fromkeys(row.symbol for row in foreign)))
     for order in sorted(turn.orders.values(), key=lambda o: o.key):
         if order.key < stock.asked and order.key not in listed and order.requests.place is None:
             ask(turn, order)

@@ -18,7 +18,7 @@ The rounds
 ======== ==================================================== ==========================================================
 phase    waits for                                            then
 ======== ==================================================== ==========================================================
-LEASE    the store's answer, or ``lease_wait_ms``             REQUEST; if another runner holds it, WAIT, then SNAPSHOT
+LEASE    the store's answer, or ``lease_wait_ms``             REQUEST; if another runner holds it, *watch* (``sweep_watch.py``)
 REQUEST  the outcomes of this round's cancels                 SNAPSHOT; or WAIT, if the venue demands a pause
 SNAPSHOT the open-order lists                                 *decide*
 WAIT     its timer, or the end of the last order in scope     REQUEST with the rows left; else the lists not read yet, or all
@@ -36,16 +36,15 @@ orders of ours open but not listed              WAIT a moment for their reports;
 no progress since the round before              the same, after WAIT by the backoff
 =============================================== ========================================================================
 
-The lease only saves work: whoever does not get it, or gets no answer, goes ahead. After the deadline, or after ``attempts`` rounds
-without progress, the sweep reports that it has not succeeded (``sweep_report.py``), and goes on at the pace of the backoff's cap for as
-long as the scope is frozen.
+The lease (``lease.py``) only saves work: whoever does not get it, or gets no answer, goes ahead. After the deadline, or after ``attempts``
+rounds without progress, the sweep reports that it has not succeeded (``sweep_report.py``), and goes on at the pace of the backoff's cap for
+as long as the scope is frozen.
 """
 
 import attrs
 from immutables import Map
 
 from ..effects import (
-    AcquireLease,
     Cancel,
     CancelAll,
     CancelBatch,
@@ -55,16 +54,17 @@ from ..effects import (
     Mode,
     ModeChanged,
     Purpose,
-    ReleaseLease,
     SweepStatus,
     order_key,
 )
-from . import cool_down, sweep_report, sweep_scope
+from . import cool_down, lease, sweep_report, sweep_scope, sweep_watch
 from .config import ForeignPolicy
 from .core import Sweep, SweepPhase, open_in_scope, scope_text
+from .degraded import Deed
 from .doubt import ask, mark_cancel
-from .events import FetchFailed, LeaseKind, OpenOrders, Outcome
+from .events import FetchFailed, LeaseAnswer, LeaseKind, OpenOrders, Outcome, StoreHealth
 from .exposure import FLAT
+from .store_view import degraded
 from .turn import MAX_PAUSE_MS, NS_PER_MS, Turn
 
 #: From how many listed orders of one symbol and book on a further cancel-all is sent instead of cancels of single orders.
@@ -81,12 +81,7 @@ def begin(turn: Turn) -> None:
     sweep = turn.desk.sweep
     if sweep is not None:
         extend(turn)
-        sweep = _get(turn)
-        _put(turn, attrs.evolve(sweep, streak=0, rows=(), unread=()))
-        if sweep.retry_at_ns > turn.now_ns:
-            _wait(turn, 0)
-        else:
-            _request(turn, first=True)
+        _widen(turn, _get(turn))
         return
     policy = turn.desk.config.sweep
     deadline = turn.timer(policy.deadline_ms * NS_PER_MS, Purpose.SWEEP_DEADLINE)
@@ -97,12 +92,22 @@ def begin(turn: Turn) -> None:
         False, False, 0, 0, False, False,
     )  # fmt: skip
     _put(turn, fresh)
-    if not turn.desk.config.store.configured or turn.desk.lease is not None:
+    if not lease.is_wanted(turn):
+        degraded(turn, Deed.CANCEL)
         _request(turn, first=True)
         return
-    lease = turn.emit(AcquireLease, turn.desk.config.store.lease_ttl_ms)
+    asked = lease.ask(turn)
     timer = turn.timer(policy.lease_wait_ms * NS_PER_MS, Purpose.SWEEP)
-    _put(turn, attrs.evolve(fresh, phase=SweepPhase.LEASE, lease=lease, timer=timer))
+    _put(turn, attrs.evolve(fresh, phase=SweepPhase.LEASE, lease=asked, timer=timer))
+
+
+def _widen(turn: Turn, sweep: Sweep) -> None:
+    """There is more to be proven empty: what was seen so far says nothing of it."""
+    sweep = attrs.evolve(sweep, streak=0, rows=(), unread=())
+    _put(turn, sweep)
+    waits_for_lease = sweep.phase is SweepPhase.LEASE and not sweep_watch.alone(turn.desk)
+    if not waits_for_lease and not sweep_watch.widened(turn.desk, sweep):
+        _cancel_too(turn)
 
 
 def extend(turn: Turn) -> None:
@@ -129,15 +134,15 @@ def narrow(turn: Turn) -> None:
         return
     if sweep_scope.freezing(turn.desk):
         _put(turn, attrs.evolve(sweep, rows=tuple(row for row in sweep.rows if sweep_scope.counts(turn, row))))
+        if sweep.watched is not None and sweep_watch.alone(turn.desk):
+            _cancel_too(turn)
     else:
         _end(turn)
 
 
 def _end(turn: Turn) -> None:
-    lease = turn.desk.lease
-    turn.desk = attrs.evolve(turn.desk, sweep=None, lease=None)
-    if lease is not None:
-        turn.emit(ReleaseLease, lease.fence)
+    turn.desk = attrs.evolve(turn.desk, sweep=None)
+    lease.give_back(turn)
 
 
 def _verified(turn: Turn, sweep: Sweep) -> None:
@@ -151,7 +156,17 @@ def _verified(turn: Turn, sweep: Sweep) -> None:
     turn.metric("mm_cancel_all_last_success_timestamp_seconds", turn.now_ns)
     if sweep.held and not sweep.bulk and not sweep.single:
         turn.metric("mm_cancel_all_skipped_total", 1, "lock_held_verified_empty")
+    _look_later(turn)
     _end(turn)
+
+
+def _look_later(turn: Turn) -> None:
+    """Where other processes place on the account, a request of one that has died may still be on its way, and nobody waits for it. By when
+    none can arrive any more is known: then the lists are read once more (``stock.look_late``)."""
+    config = turn.desk.config
+    if config.store.configured and config.store.guard and config.sweep.foreign is ForeignPolicy.CANCEL:
+        wait_ms = config.store.claim_ms + config.venue.place_expiry_ms
+        turn.desk = attrs.evolve(turn.desk, late=turn.timer(wait_ms * NS_PER_MS, Purpose.LATE_LOOK))
 
 
 # --- a round ----------------------------------------------------------------------------------------------------------
@@ -268,6 +283,13 @@ def _decide(turn: Turn) -> None:
         else:
             _snapshot(turn)
         return
+    if sweep.watched is not None and sweep.rows:
+        if sweep_watch.goes_on(turn, sweep):
+            _put(turn, attrs.evolve(sweep, streak=0, rows=(), unread=(), watched=len(sweep.rows)))
+            _wait(turn, sweep_watch.pause_ns(turn))
+        else:
+            _cancel_too(turn)
+        return
     listed = dict.fromkeys(order_key(turn.desk.config.session, row.client_id) for row in sweep.rows)
     absent = [] if sweep.unread else [o for o in ours if o.key not in listed and o.requests.place is None]
     progress = left < sweep.left
@@ -284,6 +306,21 @@ def _decide(turn: Turn) -> None:
         _request(turn, first=False)
     else:
         _wait(turn, turn.backoff(max(0, attempt - 1)))
+
+
+def _cancel_too(turn: Turn) -> None:
+    """Nobody is watched any more."""
+    _put(turn, attrs.evolve(_get(turn), watched=None))
+    _act(turn)
+
+
+def _act(turn: Turn) -> None:
+    """Cancel what was seen; what ought to go by our own account, if nothing could be seen yet. Not before the venue lets us."""
+    sweep = _get(turn)
+    if sweep.retry_at_ns > turn.now_ns:
+        _wait(turn, 0)
+    else:
+        _request(turn, first=not sweep.rows)
 
 
 def _look(turn: Turn, sweep: Sweep) -> None:
@@ -326,10 +363,15 @@ def _awaits(sweep: Sweep | None, effect: EffectId) -> bool:
     return sweep is not None and effect[0] == sweep.batch and effect[1] in sweep.awaiting
 
 
-def on_outcome(turn: Turn, event: Outcome) -> None:
-    """The outcome of a cancel of this round. What it did is seen in the next list; only the venue's demand for a pause counts here."""
+def on_outcome(turn: Turn, event: Outcome, stale: bool = False) -> None:
+    """The outcome of a cancel of this round. What it did is seen in the next list; only the venue's demand for a pause counts here.
+    ``stale``: it was held back for its fence."""
     sweep = turn.desk.sweep
     if sweep is None or sweep.phase is not SweepPhase.REQUEST or not _awaits(sweep, event.effect):
+        return
+    if stale:
+        # Decided under a lease that is ours no longer, it has not left: decide anew, under none.
+        _request(turn, first=True)
         return
     retry_at = turn.now_ns + min(event.retry_after_ms, MAX_PAUSE_MS) * NS_PER_MS if event.retry_after_ms > 0 else 0
     sweep = attrs.evolve(
@@ -361,22 +403,27 @@ def on_open_orders(turn: Turn, event: OpenOrders) -> None:
     _put(turn, sweep)
     if sweep.awaiting:
         return
-    if sweep.unread and not sweep.rows:
+    if sweep.unread and not sweep.rows and sweep.watched is not None:
+        # Nobody can be watched without lists.
+        _cancel_too(turn)
+    elif sweep.unread and not sweep.rows:
         _tried_in_vain(turn, sweep)
     else:
         # What is seen is acted on at once, whatever else could not be read.
         _decide(turn)
 
 
-def on_lease(turn: Turn, kind: LeaseKind, effect: EffectId) -> None:
-    """The store's answer. Only "another runner holds it" changes anything: its work is given a moment, and then verified."""
+def on_lease(turn: Turn, event: LeaseAnswer) -> None:
+    """The store's answer about the lease. Only "another runner holds it" makes the sweep wait: its work is watched."""
+    lease.on_answer(turn, event)
     sweep = turn.desk.sweep
-    if sweep is None or sweep.phase is not SweepPhase.LEASE or sweep.lease != effect:
+    if sweep is None or sweep.phase is not SweepPhase.LEASE or sweep.lease != event.effect:
         return
-    if kind is LeaseKind.HELD:
-        _put(turn, attrs.evolve(sweep, held=True))
+    if event.kind is LeaseKind.HELD and not sweep_watch.alone(turn.desk):
+        _put(turn, attrs.evolve(sweep, held=True, watched=sweep_watch.UNSEEN))
         _wait(turn, turn.desk.config.sweep.lease_wait_ms * NS_PER_MS)
     else:
+        degraded(turn, Deed.CANCEL)
         _request(turn, first=True)
 
 
@@ -386,10 +433,12 @@ def on_timer(turn: Turn, effect: EffectId) -> None:
     if sweep is None or sweep.timer != effect:
         return
     if sweep.phase is SweepPhase.LEASE:
+        degraded(turn, Deed.CANCEL, StoreHealth.IN_DOUBT)
         _request(turn, first=True)
-    elif sweep.rows or (sweep.rounds == 0 and not sweep.unread):
-        # Round 0 is left behind only when another runner holds the lease: then we look first and act on what we see.
-        _request(turn, first=False)
+    elif sweep.watched is not None:
+        _look(turn, sweep)
+    elif sweep.rows or sweep.rounds == 0:
+        _act(turn)
     else:
         _look(turn, sweep)
 

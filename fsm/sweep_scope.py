@@ -70,7 +70,8 @@ def covers(desk: Desk, symbol: str, owner: int = 0) -> bool:
 
 def covered(desk: Desk, scope: int) -> bool:
     """Whether the sweep under way has to prove this scope empty anyway, for a wider one that froze before: nothing was placed since."""
-    return desk.sweep is not None and everything([other for other in freezing(desk) if other != scope])
+    wider = [desk.controls[other] for other in (ACCOUNT, VENUE) if other != scope and other in desk.controls]
+    return desk.sweep is not None and any(control.mode is Mode.FREEZING for control in wider)
 
 
 def symbols(desk: Desk) -> list[str]:

@@ -22,6 +22,7 @@ from ..effects import (
     Cancel,
     CancelAll,
     CancelBatch,
+    ClaimGuard,
     Effect,
     EffectId,
     Fence,
@@ -65,8 +66,9 @@ NS_PER_MS = 1_000_000
 MAX_PAUSE_MS = 600_000
 _OPEN, _UNKNOWN = 4, 5
 _SELL = Side.SELL
-#: What a limit of messages counts.
+#: What a limit of messages counts; what is claimed first counts with its claim, so that no more are claimed than may be sent.
 _MESSAGES = (Place, Replace, Cancel, CancelBatch, CancelAll)
+_CLAIMED_MESSAGES = (ClaimGuard, Cancel, CancelBatch, CancelAll)
 
 
 def unknown_orders(books: Map[int, Book]) -> int:
@@ -88,11 +90,17 @@ def message_rate(desk: Desk, now_ns: int) -> Rate | None:
     return found[0].limits.message_rate if found else None
 
 
+def guarded(desk: Desk) -> bool:
+    """Whether every place and replace is claimed in the store before it is sent."""
+    store = desk.config.store
+    return store.configured and store.guard
+
+
 class Turn:
     """See the module's essay."""
 
     __slots__ = (
-        "account", "books", "closed", "desk", "effects", "flow", "grown", "measured", "moved", "n", "now_ns", "orders", "reopened",
+        "account", "books", "closed", "desk", "effects", "flow", "grown", "measured", "moved", "n", "now_ns", "once", "orders", "reopened",
         "resting", "settled", "teams", "touched", "unknown_moved", "was_ns",
     )  # fmt: skip
 
@@ -107,6 +115,7 @@ class Turn:
         self.teams = core.teams
         self.flow = core.flow
         self.resting = core.resting
+        self.once = core.once
         self.desk = desk
         self.effects: list[Effect] = []
         self.measured: list[tuple[str, int, str]] = []
@@ -127,7 +136,7 @@ class Turn:
             self.emit(Metric, name, value, label)
         core = Core(
             self.n, self.now_ns, self.orders, self.closed, self.books, self.account, self.teams, self.flow, self.desk, self.resting,
-            tuple(self.touched),
+            tuple(self.touched), self.once,
         )  # fmt: skip
         return core, tuple(self.effects)
 
@@ -137,8 +146,9 @@ class Turn:
         if rate is None:
             return
         bucket = self.flow.messages
+        messages = _CLAIMED_MESSAGES if guarded(self.desk) else _MESSAGES
         for effect in self.effects:
-            if isinstance(effect, _MESSAGES):
+            if isinstance(effect, messages):
                 bucket = take(bucket, self.now_ns, rate)
         if bucket is not self.flow.messages:
             self.flow = attrs.evolve(self.flow, messages=bucket)
@@ -238,6 +248,18 @@ class Turn:
         if self.resting is None:
             self.resting = resting_levels(self.orders)
         return self.resting
+
+    def intentions(self) -> Map[str, int]:
+        """The last order of each intention that may happen once only; made from the orders that have one, and no others, if nobody has
+        needed it yet. A process needs that once, at its start (``guards.restarted``)."""
+        if self.once is None:
+            found: dict[str, int] = {}
+            key = self.flow.intention
+            while key and (order := self.order(key)) is not None:
+                found.setdefault(order.spec.once, key)
+                key = order.spec.earlier
+            self.once = Map(found)
+        return self.once
 
     # --- effects --------------------------------------------------------------------------------------------------
 

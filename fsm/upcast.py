@@ -133,9 +133,67 @@ def _config_2(config: Any) -> Any:
     return {**config, "limits": {**limits, **_NEW_FIGURES} if isinstance(limits, dict) else limits, **_NEW_CONFIG}
 
 
+# --- from 2 to 3 ------------------------------------------------------------------------------------------------------
+#
+# A side effect can be claimed in the store before it is sent, and a place can be late; the store has an epoch and knows whose a
+# latch row is; there is a breaker, and a check of the store. Logs of format 2 had none of it: their configuration says so.
+
+#: What came behind the other fields of a class.
+_NEW_3: Final[dict[str, Line]] = {
+    "SubmitOrder": {"once": ""}, "Place": {"expires_ns": 0}, "Replace": {"expires_ns": 0}, "LeaseAnswer": {"code": ""},
+    "ClearFreeze": {"force": False},
+}  # fmt: skip
+#: Nothing was claimed, nothing checked, and no lease was ever capped: the cap is the longest time that can be configured.
+_NEW_STORE: Final[Line] = {
+    "lease_cap_ms": 31_622_400_000, "guard": False, "claim_ms": 2_000, "guard_ttl_ms": 259_200_000, "check": "off",
+}  # fmt: skip
+
+
+def _to_3(line: Line) -> Line:
+    if "haltcore" in line:
+        return {**line, "format": 3, "config": _config_3(line.get("config"))}
+    if "event" not in line:
+        return line
+    event = line["event"]
+    # Whether a person said force stands in the record of the unfreeze, and the clearing of the latch says it now, too.
+    force = isinstance(event, dict) and event.get("class") == "Unfreeze" and event.get("force") is True
+    return {**line, "event": _object_3(event), "effects": _each(line.get("effects"), lambda effect: _effect_3(effect, force))}
+
+
+def _effect_3(found: Any, force: bool) -> Any:
+    new = _object_3(found)
+    return {**new, "force": True} if force and isinstance(new, dict) and new.get("class") == "ClearFreeze" else new
+
+
+def _object_3(found: Any) -> Any:
+    """An event or effect."""
+    if not isinstance(found, dict):
+        return found
+    kind = found.get("class")
+    if kind == "LatchAnswer":
+        return {**found, "rows": _each(found.get("rows"), _row_3), "epoch": 0, "code": "", "scope": None}
+    if kind in ("Started", "Restarted"):
+        return {**found, "config": _config_3(found.get("config"))}
+    return {**found, **_NEW_3.get(str(kind), {})}
+
+
+def _row_3(found: Any) -> Any:
+    return {**found, "mine": None, "author": "", "readable": True} if isinstance(found, dict) else found
+
+
+def _config_3(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    store = config.get("store")
+    return {**config, "store": {**store, **_NEW_STORE} if isinstance(store, dict) else store, "breaker": None}
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
 def _each(found: Any, change: Callable[[Any], Any]) -> Any:
     return [change(one) for one in found] if isinstance(found, list) else found
 
 
 #: The steps there are.
-STEPS: Final[tuple[Step, ...]] = (Step(1, 2, _to_2),)
+STEPS: Final[tuple[Step, ...]] = (Step(1, 2, _to_2), Step(2, 3, _to_3))

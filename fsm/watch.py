@@ -23,9 +23,9 @@ from collections.abc import Iterable
 import attrs
 
 from ..effects import Severity, Trigger, Usd, as_notional, order_key, to_text
-from . import feeds, operators
+from . import breakers, feeds, operators
 from .bucket import FULL, left, take
-from .core import ACCOUNT, Core, in_words, scope_symbol, scope_text, strategy_scope
+from .core import ACCOUNT, JOB, Core, in_words, scope_symbol, scope_text, strategy_scope
 from .events import (
     BreakerChanged,
     ClockReading,
@@ -85,6 +85,8 @@ def after(turn: Turn, event: Event, old: Core) -> None:
         _storm(turn, event, old)
     if type(event) is OrderFilled:
         _executions(turn, event, old)
+    if turn.flow.breaker is not None:
+        breakers.after(turn, event, old)
 
 
 def tune(turn: Turn) -> None:
@@ -176,6 +178,9 @@ def _market_scope(turn: Turn, symbol: str) -> int | None:
 def on_breaker(turn: Turn, event: BreakerChanged) -> None:
     """A circuit breaker opens. Which are open is kept only where it is a trigger; a cool-down waits for it."""
     desk = turn.desk
+    if turn.flow.breaker is not None and event.job == JOB:
+        turn.reject("own_breaker", f"the breaker of {event.job} is configured here and follows the outcomes; to force it, override it")
+        return
     if not desk.config.triggers.breaker_open:
         return
     if event.open:
