@@ -1,39 +1,27 @@
-"""The store in memory: a lease and a freeze latch, shared by the runners of one process, and the model that other stores follow.
+"""The store in memory: one runner's connection to a ``MemoryState`` that the runners of one process share.
 
-``MemoryState`` is the world that several runners share; it stands where a server would. ``MemoryStore`` is one runner's
-connection to it: two runners are two stores over one state. The rules, which every store has to keep:
+Two runners are two stores over one state. It coordinates within one process only; between processes it is for tests and simulation, where
+its requests can be made to fail. ``fault`` is asked for every request and says, by a :class:`StoreFault`, what becomes of it: it
+is given the effect that is being carried out, or, when an operation was called directly, the operation's name.
 
-Lease
-    One holder at a time, until the time to live has passed on the state's clock. Every grant mints a new fence: the state's
-    epoch, and a counter that never falls within an epoch. A holder that asks again gets a new grant, and its old fence is void:
-    that is how a runner recovers from an answer that was lost. Only the present fence in the hand of its holder renews and
-    releases; any other hears LOST.
-    What a holder hears as the end of its lease is counted on its own clock from before the request left, so a slow answer never
-    makes it believe in a lease that has run out.
-Latch
-    One row per frozen scope. The words of the first setting stay, but every setting gives the row an epoch of its own, larger than all
-    before, and one by another holder or with other words makes it *joint*, for as long as it stands. Clearing names the epoch that it
-    means; a row with another one stays, and the answer is STALE. Clearing what is not there is done already: OK. So whoever
-    clears a row has seen everybody who stands behind it, and who finds its own words in a row that is not joint stands there alone.
-
-A state can be flushed, as when a server restarts without its data. Then lease and latch are gone, and a new epoch begins, so that no
-fence from before can equal one from after.
-
-Requests can be made to fail: ``fault`` is asked for every request and says, by a :class:`StoreFault`, what becomes of it.
+Cut off while the request is under way, it was not applied; while the answer is, it was.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from enum import StrEnum
+from typing import TypeVar
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from ..effects import NO_FENCE, AcquireLease, ClearFreeze, Effect, Fence, PublishFreeze, ReadFreeze, ReleaseLease, RenewLease
-from ..fsm.events import Event, LatchAnswer, LatchKind, LatchRow, LeaseAnswer, LeaseKind, OutcomeKind
-from ..fsm.outcomes import failed
-from .ports import NowNs
+from ..effects import Effect, Fence, GuardState, Trigger
+from ..fsm.events import Event, StoreHealth
+from .coordination import Claim, Claimed, Entry, Grant, GuardRow, Held, Latch, StoreFacts, StoreFailed
+from .memory_state import MemoryState as MemoryState
+from .store_effects import EffectStore
 
-NS_PER_MS = 1_000_000
+T = TypeVar("T")
 
 
 class FaultKind(StrEnum):
@@ -54,169 +42,125 @@ class StoreFault:
     reply_ms: int = 0
 
 
+Fault = Callable[[Effect | str], StoreFault | None]
 _NO_FAULT = StoreFault(FaultKind.SLOW)
+#: The effect that is being carried out in this task.
+_EFFECT: ContextVar[Effect | None] = ContextVar("haltcore_effect", default=None)
 
 
-@frozen
-class Grant:
-    """A lease as the state keeps it; ``until_ns`` is on the state's clock."""
+class MemoryStore(EffectStore):
+    """One runner's connection to a state. ``fault`` may be exchanged at any time; None is no fault."""
 
-    fence: Fence
-    holder: str
-    until_ns: int
-
-
-class MemoryState:
-    """What all runners share. ``now_ns`` is the state's own clock; leases run out by it."""
-
-    def __init__(self, now_ns: NowNs, epoch: int = 1) -> None:
-        if epoch < 1:
-            raise ValueError(f"epoch: {epoch}; give 1 or more, since epoch 0 stands for no lease")
-        self._now_ns = now_ns
-        self._epoch = epoch
-        self._grants = 0
-        self._settings = 0
-        self._lease: Grant | None = None
-        self._latch: dict[str, LatchRow] = {}
-        self._authors: dict[str, str] = {}
-
-    def flush(self) -> None:
-        """Lose everything, as a server that restarts without its data; a new epoch begins.
-
-        The latch's epochs go on: a server takes them from something that outlives its data, such as its clock.
-        """
-        self._epoch += 1
-        self._grants = 0
-        self._lease = None
-        self._latch.clear()
-
-    def rows(self) -> tuple[LatchRow, ...]:
-        """All frozen scopes, sorted by scope."""
-        return tuple(self._latch[scope] for scope in sorted(self._latch))
-
-    def acquire(self, holder: str, ttl_ms: int) -> Grant:
-        """The lease as it stands afterwards: the holder's, or another's."""
-        lease = self._live()
-        if lease is not None and lease.holder != holder:
-            return lease
-        self._grants += 1
-        return self._hold(Fence(self._epoch, self._grants), holder, ttl_ms)
-
-    def renew(self, holder: str, fence: Fence, ttl_ms: int) -> bool:
-        """Whether the holder has the present fence; if so, its time to live begins anew."""
-        if not self._owns(holder, fence):
-            return False
-        self._hold(fence, holder, ttl_ms)
-        return True
-
-    def release(self, holder: str, fence: Fence) -> bool:
-        """Whether the holder had the present fence; if so, nobody holds the lease now."""
-        if not self._owns(holder, fence):
-            return False
-        self._lease = None
-        return True
-
-    def publish(self, effect: PublishFreeze, holder: str = "") -> None:
-        """Set the latch of one scope, or, if it is set, stand behind it too."""
-        self._settings += 1
-        row = self._latch.get(effect.scope)
-        if row is None:
-            self._latch[effect.scope] = LatchRow(effect.scope, self._settings, effect.trigger, effect.reason, effect.by)
-            self._authors[effect.scope] = holder
-            return
-        same = (row.trigger, row.reason, row.by, self._authors[effect.scope]) == (effect.trigger, effect.reason, effect.by, holder)
-        self._latch[effect.scope] = evolve(row, epoch=self._settings, joint=row.joint or not same)
-
-    def clear(self, scope: str, latch_epoch: int) -> bool:
-        """Lift the latch of one scope; False, and nothing changed, when its setting is another one than meant."""
-        row = self._latch.get(scope)
-        if row is not None and row.epoch != latch_epoch:
-            return False
-        self._latch.pop(scope, None)
-        return True
-
-    def _live(self) -> Grant | None:
-        if self._lease is not None and self._now_ns() >= self._lease.until_ns:
-            self._lease = None
-        return self._lease
-
-    def _owns(self, holder: str, fence: Fence) -> bool:
-        lease = self._live()
-        return lease is not None and (lease.holder, lease.fence) == (holder, fence)
-
-    def _hold(self, fence: Fence, holder: str, ttl_ms: int) -> Grant:
-        self._lease = Grant(fence, holder, self._now_ns() + ttl_ms * NS_PER_MS)
-        return self._lease
-
-
-class MemoryStore:
-    """One runner's connection to a state. Serves the effects of the store.
-
-    ``fault``, which may be exchanged at any time, decides for each request whether and how it fails; None is no fault.
-    """
-
-    serves: Sequence[type[Effect]] = (AcquireLease, RenewLease, ReleaseLease, PublishFreeze, ReadFreeze, ClearFreeze)
-
-    def __init__(self, state: MemoryState, fault: Callable[[Effect], StoreFault | None] | None = None) -> None:
+    def __init__(self, state: MemoryState, fault: Fault | None = None) -> None:
+        super().__init__()
         self.fault = fault
         self._state = state
-        self._now_ns: NowNs | None = None
-        self._holder = ""
-
-    def connect(self, now_ns: NowNs, holder: str) -> None:
-        """``holder`` must differ between processes: a lease held under the same name counts as one's own."""
-        self._now_ns = now_ns
-        self._holder = holder
-
-    async def close(self) -> None:
-        """Nothing is let go: a lease that is held runs out."""
-        self._now_ns = None
 
     async def perform(self, effect: Effect) -> Sequence[Event]:
-        """Raises RuntimeError without a connection, and ValueError for an effect that is not the store's.
+        """As for every store; the fault is asked for the effect."""
+        token = _EFFECT.set(effect)
+        try:
+            return await super().perform(effect)
+        finally:
+            _EFFECT.reset(token)
 
-        Cut off while the request is under way, it was not applied; while the answer is, it was.
-        """
-        if self._now_ns is None:
-            raise RuntimeError("the store is not connected; call connect first")
-        if not isinstance(effect, tuple(self.serves)):
-            raise ValueError(f"{type(effect).__name__} is no effect of the store")
-        now_ns = self._now_ns
-        sent_ns = now_ns()
-        fault = (self.fault(effect) if self.fault is not None else None) or _NO_FAULT
+    async def _ask(self, operation: str, apply: Callable[[], T]) -> T:
+        """Carry a request out as far as it gets. Raises StoreFailed."""
+        asked: Effect | str = _EFFECT.get() or operation
+        fault = (self.fault(asked) if self.fault is not None else None) or _NO_FAULT
         await _pause(fault.request_ms)
-        applied = fault.kind in (FaultKind.SLOW, FaultKind.IN_DOUBT_APPLIED)
-        answer = self._apply(effect, sent_ns) if applied else None
-        await _pause(fault.reply_ms)
-        if answer is not None and fault.kind is FaultKind.SLOW:
-            return [evolve(answer, at_ns=now_ns())]
-        kind = OutcomeKind.UNAVAILABLE if fault.kind is FaultKind.UNAVAILABLE else OutcomeKind.IN_DOUBT
-        return [failed(effect, now_ns(), kind, "store_fault", fault.kind.value)]
+        if fault.kind in (FaultKind.SLOW, FaultKind.IN_DOUBT_APPLIED):
+            answer = apply()
+            await _pause(fault.reply_ms)
+            if fault.kind is FaultKind.SLOW:
+                return answer
+        else:
+            await _pause(fault.reply_ms)
+        health = StoreHealth.UNAVAILABLE if fault.kind is FaultKind.UNAVAILABLE else StoreHealth.IN_DOUBT
+        raise StoreFailed(health, "store_fault", fault.kind.value)
 
-    def _apply(self, effect: Effect, sent_ns: int) -> LeaseAnswer | LatchAnswer:
-        """Carry the request out and word the answer; it is stamped again when it arrives."""
-        if isinstance(effect, (AcquireLease, RenewLease, ReleaseLease)):
-            kind, fence, holder = self._lease(effect)
-            valid_ns = sent_ns + effect.ttl_ms * NS_PER_MS if kind is LeaseKind.GRANTED and not isinstance(effect, ReleaseLease) else 0
-            return LeaseAnswer(sent_ns, effect.id, kind, fence, valid_ns, holder)
-        done = True
-        if isinstance(effect, PublishFreeze):
-            self._state.publish(effect, self._holder)
-        elif isinstance(effect, ClearFreeze):
-            done = self._state.clear(effect.scope, effect.latch_epoch)
-        return LatchAnswer(sent_ns, effect.id, LatchKind.OK if done else LatchKind.STALE, self._state.rows())
+    # --- the operations ---------------------------------------------------------------------------------------------
 
-    def _lease(self, effect: AcquireLease | RenewLease | ReleaseLease) -> tuple[LeaseKind, Fence, str]:
-        """What the holder is told: the kind of answer, its fence, and who holds the lease. Another's fence is never told."""
-        if isinstance(effect, AcquireLease):
-            lease = self._state.acquire(self._holder, effect.ttl_ms)
-            if lease.holder != self._holder:
-                return LeaseKind.HELD, NO_FENCE, lease.holder
-            return LeaseKind.GRANTED, lease.fence, lease.holder
-        if isinstance(effect, RenewLease):
-            renewed = self._state.renew(self._holder, effect.fence, effect.ttl_ms)
-            return (LeaseKind.GRANTED, effect.fence, self._holder) if renewed else (LeaseKind.LOST, NO_FENCE, "")
-        return LeaseKind.RELEASED if self._state.release(self._holder, effect.fence) else LeaseKind.LOST, NO_FENCE, ""
+    async def acquire(self, name: str, holder: str, ttl_ms: int) -> Grant:
+        return await self._ask("acquire", lambda: self._state.acquire(name, holder, ttl_ms))
+
+    async def renew(self, name: str, holder: str, fence: Fence, ttl_ms: int) -> bool:
+        return await self._ask("renew", lambda: self._state.renew(name, holder, fence, ttl_ms))
+
+    async def release(self, name: str, holder: str, fence: Fence | None) -> bool:
+        return await self._ask("release", lambda: self._state.release(name, holder, fence))
+
+    async def publish(self, author: str, scope: str, trigger: Trigger, reason: str, by: str) -> Latch:
+        return await self._ask("publish", lambda: self._state.publish(author, scope, trigger, reason, by))
+
+    async def read_latch(self, author: str) -> Latch:
+        return await self._ask("read_latch", lambda: self._state.read_latch(author))
+
+    async def clear(self, author: str, scope: str, latch_epoch: int, force: bool = False) -> Latch:
+        return await self._ask("clear", lambda: self._state.clear(author, scope, latch_epoch, force))
+
+    async def claim(self, claim: Claim, ttl_ms: int) -> Claimed:
+        return await self._ask("claim", lambda: self._state.claim(claim, ttl_ms))
+
+    async def settle(self, claim: Claim, state: GuardState, result: str, ttl_ms: int) -> bool:
+        return await self._ask("settle", lambda: self._state.settle(claim, state, result, ttl_ms))
+
+    async def retake(self, claim: Claim, was: GuardRow, ttl_ms: int) -> bool:
+        return await self._ask("retake", lambda: self._state.retake(claim, was, ttl_ms))
+
+    async def look(self, key: str) -> GuardRow | None:
+        return await self._ask("look", lambda: self._state.look(key))
+
+    async def get_state(self, name: str) -> tuple[int, str]:
+        return await self._ask("get_state", lambda: self._state.get_state(name))
+
+    async def put_state(self, name: str, version: int, text: str) -> tuple[bool, int, str]:
+        return await self._ask("put_state", lambda: self._state.put_state(name, version, text))
+
+    async def set_hold(self, symbol: str, owner: str, reason: str, plan: str, ttl_ms: int) -> Held:
+        return await self._ask("set_hold", lambda: self._state.set_hold(symbol, owner, reason, plan, ttl_ms))
+
+    async def renew_hold(self, symbol: str, owner: str, ttl_ms: int) -> bool:
+        return await self._ask("renew_hold", lambda: self._state.renew_hold(symbol, owner, ttl_ms))
+
+    async def release_hold(self, symbol: str, owner: str) -> bool:
+        return await self._ask("release_hold", lambda: self._state.release_hold(symbol, owner))
+
+    async def held(self, symbol: str) -> Held | None:
+        return await self._ask("held", lambda: self._state.held(symbol))
+
+    async def mark_once(self, mark: str, token: str, ttl_ms: int) -> bool:
+        return await self._ask("mark_once", lambda: self._state.mark_once(mark, token, ttl_ms))
+
+    async def cool_down(self, name: str, token: str, spacing_ms: int) -> int:
+        return await self._ask("cool_down", lambda: self._state.cool_down(name, token, spacing_ms))
+
+    async def append(self, stream: str, plan: str, body: str) -> str:
+        return await self._ask("append", lambda: self._state.streams.append(stream, plan, body))
+
+    async def read(self, stream: str, consumer: str, count: int) -> Sequence[Entry]:
+        return await self._ask("read", lambda: self._state.streams.read(stream, consumer, count))
+
+    async def claim_stuck(self, stream: str, consumer: str, idle_ms: int, count: int) -> Sequence[Entry]:
+        return await self._ask("claim_stuck", lambda: self._state.streams.claim_stuck(stream, consumer, idle_ms, count))
+
+    async def keep(self, stream: str, consumer: str, entry: str) -> bool:
+        return await self._ask("keep", lambda: self._state.streams.keep(stream, consumer, entry))
+
+    async def acknowledge(self, stream: str, consumer: str, entry: str) -> bool:
+        return await self._ask("acknowledge", lambda: self._state.streams.acknowledge(stream, consumer, entry))
+
+    async def bury(self, stream: str, consumer: str, entry: str, why: str) -> bool:
+        return await self._ask("bury", lambda: self._state.streams.bury(stream, consumer, entry, why))
+
+    async def pending(self, stream: str) -> int:
+        return await self._ask("pending", lambda: self._state.streams.pending(stream))
+
+    async def trim(self, stream: str, keep: int) -> int:
+        return await self._ask("trim", lambda: self._state.streams.trim(stream, keep))
+
+    async def facts(self) -> StoreFacts:
+        return await self._ask("facts", self._state.facts)
 
 
 async def _pause(ms: int) -> None:

@@ -12,12 +12,13 @@ Whatever is left out has its default, which for a limit is no limit.
 * Whatever does not stand in the file is unchanged. A rule is taken away by taking away all its figures; a cool-down can be changed and
   added, not taken away.
 * All else that may stand in a file of settings (session, symbols, strategies and the other keys at its top, [venue], [sweep], [store],
-  [instrument]) is ignored: it is that of the configuration.
+  [breaker], [instrument]) is ignored: it is that of the configuration.
 
 What a value may be is decided here only as far as it is a matter of TOML. All else is decided by ``fsm/config.py``, whose words on it are
 brought back to the line they are about.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,18 @@ from typing import Any, Final, TypeAlias
 import attrs
 from attrs import field, frozen
 
-from ..fsm.config import TRANSIENT, Config, ConfigRefused, CoolDown, FreezeClass, StorePolicy, SweepPolicy, Triggers, VenueTraits
+from ..fsm.config import (
+    TRANSIENT,
+    BreakerPolicy,
+    Config,
+    ConfigRefused,
+    CoolDown,
+    FreezeClass,
+    StorePolicy,
+    SweepPolicy,
+    Triggers,
+    VenueTraits,
+)
 from ..fsm.instrument import Instrument, instrument_faults
 from ..fsm.limit_faults import says_nothing
 from ..fsm.limits import MINUTES_A_DAY, NO_LIMITS, LimitRule, Limits
@@ -37,6 +49,7 @@ from .runner import new_session
 from .settings_file import MAX_BYTES, Document, Fault, SettingsRefused, Table
 from .settings_notes import idle_figures
 from .settings_rows import (
+    BREAKER,
     CONDITIONS,
     COOL_DOWN,
     FIGURE_KEYS,
@@ -45,12 +58,14 @@ from .settings_rows import (
     ROWS,
     SECTIONS,
     STORE,
+    STORE_PLACE,
     SWEEP,
     TOP,
     TRIGGERS,
     VENUE,
     WINDOW,
 )
+from .settings_store import resolved
 from .settings_values import quoted, spelled
 from .toml_lines import Path
 
@@ -72,13 +87,22 @@ class Settings:
     """What a file says: ``Runner(settings.config, instruments=settings.instruments, ...)``.
 
     ``session_named``: the file names the session; otherwise the configuration's was given or drawn. ``notes`` are no faults: what is
-    allowed, and probably not meant.
+    allowed, and probably not meant. ``store_place`` and ``store_account`` are what the file says of where the store is, without any secret;
+    both empty if it says nothing.
     """
 
     config: Config
     instruments: Mapping[str, Instrument]
     session_named: bool
     notes: tuple[Fault, ...] = field(default=(), eq=False)
+    store_place: str = ""
+    store_account: str = ""
+
+    @property
+    def store_url(self) -> str:
+        """The URL to connect to, with what the environment has for it now; it may hold a password. Raises
+        :class:`~haltcore.adapters.settings_store.NoStoreUrl` if there is none, or a variable is not set."""
+        return resolved(self.store_place, os.environ)
 
 
 def load(path: str | PathLike[str], session: str = "") -> Settings:
@@ -150,7 +174,8 @@ def parse(text: str, name: str = "settings", session: str = "") -> Settings:
     values["triggers"] = _triggers(doc, Triggers())
     values["venue"] = VenueTraits(**doc.read(doc.table(doc.root, "venue"), VENUE))
     values["sweep"] = SweepPolicy(**doc.read(doc.table(doc.root, "sweep"), SWEEP))
-    values["store"] = _store(doc)
+    values["store"], place = _store(doc)
+    values["breaker"] = BreakerPolicy(**doc.read(doc.table(doc.root, "breaker"), BREAKER)) if "breaker" in doc.root.values else None
     instruments = _instruments(doc)
     twice = _named_once(doc, values)
     config = _judged(doc, values, [account, *rules])
@@ -158,16 +183,21 @@ def parse(text: str, name: str = "settings", session: str = "") -> Settings:
         doc.fault(path, problem)
     doc.refuse()
     assert config is not None  # a configuration that is refused has faults
-    return Settings(config, instruments, named, tuple(_notes(doc, [account, *rules])))
+    notes = (*_shared_session(doc, config, named), *_notes(doc, [account, *rules]))
+    return Settings(config, instruments, named, notes, place.get("url", ""), place.get("account", ""))
 
 
-def _store(doc: Document) -> StorePolicy:
+def _store(doc: Document) -> tuple[StorePolicy, dict[str, str]]:
+    """What is decided about the store, and where it is."""
     table = doc.table(doc.root, "store")
-    values = doc.read(table, STORE)
+    values = doc.read(table, (*STORE_PLACE, *STORE))
+    place = {key.name: values.pop(key.name) for key in STORE_PLACE if key.name in values}
     if table.values:
         # A store that nobody switched on protects nobody, and its settings would look as if it did.
         doc.missing(table, STORE, "configured")
-    return StorePolicy(**values)
+    if place.get("url"):
+        doc.missing(table, STORE_PLACE, "account")
+    return StorePolicy(**values), place
 
 
 # --- rules ----------------------------------------------------------------------------------------------------------
@@ -353,6 +383,13 @@ def _named_once(doc: Document, values: dict[str, Any]) -> list[tuple[Path, str]]
             twice += [((name,), f"{text!r} is named twice; name it once") for text, times in Counter(values[name]).items() if times > 1]
             values[name] = tuple(dict.fromkeys(values[name]))
     return twice
+
+
+def _shared_session(doc: Document, config: Config, named: bool) -> Iterator[Fault]:
+    """A session is one process's: by it the store knows whose a freeze is, and the venue whose an order."""
+    if named and config.store.configured:
+        text = "processes that share a store need a session each; leave it out, and one is drawn, or give every process a file of its own"
+        yield Fault(doc.name, doc.layout.line(("session",)), "session", text)
 
 
 def _notes(doc: Document, written: Sequence[_Written]) -> Iterator[Fault]:

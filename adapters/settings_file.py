@@ -18,6 +18,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from ..fsm.config import ConfigRefused
+from .answers import HaltcoreError
 from .settings_values import Float, Wrong, WrongElements, shown, spelled
 from .toml_lines import Layout, Path, locate
 
@@ -53,7 +54,7 @@ class Fault:
         return "\n".join([first, "    " + "; ".join(hints)] if hints else [first])
 
 
-class SettingsRefused(ConfigRefused):
+class SettingsRefused(ConfigRefused, HaltcoreError):
     """A file of settings that cannot be used. The text has all faults, by line; ``faults`` has them as data.
 
     ``more`` is how many were counted beyond :data:`MAX_FAULTS`, and are not told.
@@ -64,6 +65,8 @@ class SettingsRefused(ConfigRefused):
         number = "1 fault" if len(faults) + more == 1 else f"{len(faults) + more} faults"
         rest = [f"{faults[0].file}: {more} more"] if more else []
         super().__init__("\n".join([f"{faults[0].file}: {number}", *texts, *rest]), texts)
+        # ConfigRefused is a ValueError, and that hands nothing on.
+        self.code, self.reason, self.client_id = "settings_refused", str(self), ""
         self.faults = tuple(faults)
         self.more = more
 

@@ -16,11 +16,11 @@ from typing import Any, Final
 import attrs
 from attrs import frozen
 
-from ..fsm.config import Config, CoolDown, StorePolicy, SweepPolicy, Triggers, VenueTraits
+from ..fsm.config import BreakerPolicy, Config, CoolDown, StorePolicy, SweepPolicy, Triggers, VenueTraits
 from ..fsm.instrument import Instrument
 from ..fsm.limits import Limits
 from .settings_file import Key
-from .settings_rows import COOL_DOWN, FIGURE_KEYS, INSTRUMENT, STORE, SWEEP, TOP, TRIGGERS, VENUE, WINDOW
+from .settings_rows import BREAKER, COOL_DOWN, FIGURE_KEYS, INSTRUMENT, STORE, STORE_PLACE, SWEEP, TOP, TRIGGERS, VENUE, WINDOW
 from .settings_values import amount_text, clock_text, quoted
 
 
@@ -53,14 +53,18 @@ def _text(kind: type[Any], name: str, value: Any) -> str:
     return amount_text(value) if kind is Instrument else str(value)
 
 
-_LIMITS = """The figures of the account. Left out, or "none", is no limit. The same keys stand in rules: [limits.symbol.NAME],
-[limits.strategy.NAME], [limits.band.NAME], and several of these together in the order strategy, symbol, band, such as
+_LIMITS = """The figures of the account, for one process: each counts its own orders, so N processes may come to N times a figure. Left out,
+or "none", is no limit. The same keys stand in rules: [limits.symbol.NAME], [limits.strategy.NAME], [limits.band.NAME], and several
+of these together in the order strategy, symbol, band, such as
 [limits.strategy.mm.symbol.BTCUSDT.band.high]; in which rules a figure has a meaning stands in `risk.md`. Of several rules that hold for an
 order each has to be kept; only a rule for the symbol alone replaces the account's figure, upwards too, where `risk.md` says so."""
 _WINDOW = """A rule for a time of day, every day; one such section for each. It has the figures of [limits] besides these keys, and names in
 itself what else it is for. It can only tighten."""
 _COOL_DOWN = """Lift freezes without a person, once proven and after a wait; NAME is `network` or `edge`, the classes of reasons that may
 pass by themselves. Without the section only a person unfreezes."""
+_STORE = """The store by which several processes of one account agree. `url` and `account` say where it is, for whoever connects."""
+_BREAKER = """The circuit breaker of placing: it holds placements back while the venue fails, never a cancel. Without the section there is
+none; a section without keys is one with these defaults."""
 
 PARTS: Final = (
     Part("The top of the file", "Before the first section.", TOP, _defaults(Config, TOP, session="drawn anew for each session")),
@@ -70,7 +74,8 @@ PARTS: Final = (
     Part("[triggers.cool_down.NAME]", _COOL_DOWN, COOL_DOWN, _defaults(CoolDown, COOL_DOWN)),
     Part("[venue]", "What the venue can do.", VENUE, _defaults(VenueTraits, VENUE)),
     Part("[sweep]", "How hard and how long a cancel-all tries.", SWEEP, _defaults(SweepPolicy, SWEEP)),
-    Part("[store]", "The store by which several processes of one account agree.", STORE, _defaults(StorePolicy, STORE)),
+    Part("[store]", _STORE, (*STORE_PLACE, *STORE), dict.fromkeys(("url", "account"), '""') | _defaults(StorePolicy, STORE)),
+    Part("[breaker]", _BREAKER, BREAKER, _defaults(BreakerPolicy, BREAKER)),
     Part(
         "[instrument.NAME]", "The venue's terms for a symbol; 0 is no such term. They go into the log as events.", INSTRUMENT,
         _defaults(Instrument, INSTRUMENT),
@@ -119,7 +124,9 @@ _BLOCKS: Final[tuple[tuple[str, str, tuple[Key, ...], Mapping[str, str]], ...]] 
     ("[triggers.cool_down.edge]", "The same after a collapse of the edge.", (), {"wait_ms": "60000", "cap_ms": "600000"}),
     _usual("[venue]"),
     _usual("[sweep]"),
-    _usual("[store]"),
+    ("[store]", _STORE, (*STORE_PLACE, *STORE), _shown(STORE_PLACE) | {key.name: _PART["[store]"].defaults[key.name] for key in STORE}),
+    ("[breaker]", "Holds placements back while the venue fails, never a cancel; without this section there is none.", BREAKER,
+     _PART["[breaker]"].defaults),
     ("[instrument.BTCUSDT]", _PART["[instrument.NAME]"].about, INSTRUMENT, _shown(INSTRUMENT, inverse="false")),
 )  # fmt: skip
 
@@ -138,6 +145,7 @@ def example() -> str:
 
 def _commented(text: str, comment: str) -> Iterator[str]:
     """A line with a comment, which goes on in the lines below it."""
-    first, *others = textwrap.wrap(comment, _WIDTH - _COLUMN - 4) or [""]
-    yield f"{text:{_COLUMN}}  # {first}" if first else text
-    yield from (f"{'':{_COLUMN}}  # {other}" for other in others)
+    column = max(_COLUMN, len(text))
+    first, *others = textwrap.wrap(comment, _WIDTH - column - 4) or [""]
+    yield f"{text:{column}}  # {first}" if first else text
+    yield from (f"{'':{column}}  # {other}" for other in others)

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import attrs
 
-from ..fsm.config import StorePolicy, SweepPolicy, VenueTraits
+from ..fsm.config import BreakerPolicy, StorePolicy, SweepPolicy, VenueTraits
 from ..fsm.limits import FIGURES
 from . import settings_values as kinds
+from .redis_url import ACCOUNT_FORM
 from .settings_file import Key
+from .settings_store import URL_FORM, account, store_url
 
 _MS = "a whole number of milliseconds"
 _RATE = 'so many in a time, such as "100/1s"; units are ms, s, m and h'
@@ -39,7 +41,7 @@ TOP: Final = (
     Key("venue_lost_ms", kinds.whole, _MS, "5000", "the venue freezes when its link is down for longer"),
     Key("seed", kinds.whole, "a whole number", "0", "feeds the jitter of waits"),
 )  # fmt: skip
-SECTIONS: Final = ("limits", "triggers", "venue", "sweep", "store", "instrument")
+SECTIONS: Final = ("limits", "triggers", "venue", "sweep", "store", "breaker", "instrument")
 
 
 def _figure_key(name: str, example: str, meaning: str) -> Key:
@@ -68,7 +70,7 @@ def _default_key(name: str, default: Any, meaning: str) -> Key:
     return Key(name, kinds.whole, _MS if name.endswith("_ms") else "a whole number", str(default), meaning)
 
 
-def _default_keys(kind: type[VenueTraits | SweepPolicy | StorePolicy], **meanings: str) -> tuple[Key, ...]:
+def _default_keys(kind: type[VenueTraits | SweepPolicy | StorePolicy | BreakerPolicy], **meanings: str) -> tuple[Key, ...]:
     return tuple(_default_key(field.name, field.default, meanings[field.name]) for field in attrs.fields(kind))
 
 
@@ -111,12 +113,32 @@ SWEEP: Final = _default_keys(
     empty_snapshots="how many empty lists in a row prove that nothing is open",
     foreign="orders of others on the account: cancel them too, or leave them alone",
 )
+#: Where the store is: for whoever connects, no part of the configuration.
+STORE_PLACE: Final = (
+    Key(
+        "url", store_url, URL_FORM, '"redis://:${REDIS_PASSWORD}@127.0.0.1:6379/0"',
+        "where the store is; `HALTCORE_STORE_URL` in the environment holds instead of it. No part of the configuration in the log",
+    ),
+    Key("account", account, ACCOUNT_FORM, '"main"', "what the processes share: the same name in all of them, another for another account"),
+)  # fmt: skip
 STORE: Final = _default_keys(
     StorePolicy,
     configured="whether there is a coordination store; has to be said where anything else of the store is",
     lease_ttl_ms="how long a lease holds",
     lease_renew_ms="how often it is renewed; below `lease_ttl_ms`",
     latch_poll_ms="how often the freezes of other processes are looked for",
+    lease_cap_ms="the longest that one sweep may hold the lease at a stretch",
+    guard="every place and replace is claimed in the store before it is sent",
+    claim_ms="how long after that it may leave",
+    guard_ttl_ms="how long the store keeps such a claim",
+    check="whether the store is looked at before it is trusted: not at all, with a warning, or nothing is placed while it is unfit",
+)
+BREAKER: Final = _default_keys(
+    BreakerPolicy,
+    failures="so many placements that fail or stay in doubt open the breaker,",
+    window_ms="when they lie within this time",
+    open_ms="so long nothing is placed; then a few probes are; 0: only a person closes it",
+    probes="how many those are; one that succeeds closes it",
 )
 INSTRUMENT: Final = (
     Key("tick", kinds.term, _TERM, '"0.1"', "prices are multiples of it"),
@@ -133,13 +155,13 @@ INSTRUMENT: Final = (
 
 #: The rows by where they stand; sections of rules and instruments by their first name.
 ROWS: Final[Mapping[str, tuple[Key, ...]]] = {
-    "": TOP, "limits": (*FIGURE_KEYS, *WINDOW), "triggers": (*TRIGGERS, *COOL_DOWN), "venue": VENUE, "sweep": SWEEP, "store": STORE,
-    "instrument": INSTRUMENT,
+    "": TOP, "limits": (*FIGURE_KEYS, *WINDOW), "triggers": (*TRIGGERS, *COOL_DOWN), "venue": VENUE, "sweep": SWEEP,
+    "store": (*STORE_PLACE, *STORE), "breaker": BREAKER, "instrument": INSTRUMENT,
 }  # fmt: skip
 HOMES: Final[Mapping[str, str]] = {
     **{key.name: "in [instrument.SYMBOL]" for key in INSTRUMENT},
     **{key.name: "in [triggers.cool_down.network] or [triggers.cool_down.edge]" for key in COOL_DOWN},
-    **{key.name: f"in [{name}]" for name in ("sweep", "store", "venue") for key in ROWS[name]},
+    **{key.name: f"in [{name}]" for name in ("sweep", "store", "breaker", "venue") for key in ROWS[name]},
     **{key.name: "in [triggers]" for key in TRIGGERS},
     **{key.name: "in [limits]" for key in FIGURE_KEYS},
     **{key.name: "in a [[limits.window]]" for key in WINDOW},

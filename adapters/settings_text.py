@@ -5,6 +5,7 @@ Everything is written, defaults too, so that the text is the *effective* configu
 
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -14,11 +15,14 @@ from ..fsm.instrument import Instrument
 from ..fsm.limits import FIGURES, NO_LIMITS, LimitRule, Limits, Rate, rate_text
 from .settings_values import amount_text, clock_text, name_text, quoted
 
-_NOTHING: Mapping[str, Instrument] = {}
+_NOTHING: Mapping[str, Instrument] = MappingProxyType({})
+_NOWHERE: Mapping[str, str] = MappingProxyType({})
 
 
-def to_toml(config: Config, instruments: Mapping[str, Instrument] = _NOTHING, session: bool = True) -> str:
-    """The text. ``session`` False leaves the session out, so that every new one draws its own."""
+def to_toml(
+    config: Config, instruments: Mapping[str, Instrument] = _NOTHING, session: bool = True, store: Mapping[str, str] = _NOWHERE
+) -> str:
+    """The text. ``session`` False leaves the session out, so that every new one draws its own. ``store`` is where the store is, by key."""
     lines = [f"session = {quoted(config.session)}"] if session else []
     lines += [f"{name} = [{', '.join(map(quoted, getattr(config, name)))}]" for name in ("symbols", "strategies", "restricted")]
     lines += _plain(config, ("two_persons", "attribution"))
@@ -27,9 +31,12 @@ def to_toml(config: Config, instruments: Mapping[str, Instrument] = _NOTHING, se
     for rule in (LimitRule(config.limits), *config.rules):
         lines += ["", *_rule(rule)]
     lines += ["", *_triggers(config.triggers)]
-    for name in ("venue", "sweep", "store"):
+    for name in ("venue", "sweep", "store", "breaker"):
         group = getattr(config, name)
-        lines += ["", f"[{name}]", *_plain(group, [field.name for field in attrs.fields(type(group))])]
+        if group is None:
+            continue
+        place = [f"{key} = {quoted(text)}" for key, text in store.items() if text] if name == "store" else []
+        lines += ["", f"[{name}]", *place, *_plain(group, [field.name for field in attrs.fields(type(group))])]
     for symbol, instrument in instruments.items():
         lines += ["", f"[instrument.{name_text(symbol)}]"]
         lines += [f"{name} = {amount_text(getattr(instrument, name))}" for name in _TERMS]
