@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from ..effects import Mode, SweepMethod, SweepReport, SweepStatus, Trigger, to_text
+from ..effects import BreakerMode, Mode, SweepMethod, SweepReport, SweepStatus, Trigger, to_text
 from ..fsm.core import FreezeRecord
 from ..fsm.limits import LimitRule, Override
 from ..fsm.order import Order, OrdStatus
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class HaltcoreError(Exception):
-    """The base of what the runner raises at a caller. ``code`` is stable, ``reason`` is for people."""
+    """The base of what haltcore raises at a bot. ``code`` is stable, ``reason`` is for people, ``executed`` is said in the module.
+
+    Not of it are what the bot's own work raised, and ``ValueRefused``, a ValueError: an argument that says nothing, so nothing was begun.
+    """
 
     executed: bool | None = False
 
@@ -173,13 +176,33 @@ class SweepProgress:
 
 
 @frozen
+class BreakerStatus:
+    """The circuit breaker of a kind of job. ``standing`` says it in words. ``failures`` were counted within the window, ``probes`` are
+    under way. ``until_ns``: when a forced mode ends, 0 if only by a word; ``by`` and ``why``: who forced it, else why it opened.
+    ``untold``: the store has not heard of it all yet."""
+
+    job: str
+    mode: BreakerMode
+    since_ns: int
+    failures: int
+    probes: int
+    until_ns: int
+    by: str
+    why: str
+    standing: str
+    untold: bool
+
+
+@frozen
 class Status:
     """One screen about the runner. ``modes`` names every scope that is not active, the account as "".
 
     ``in_flight`` counts requests to place or replace without outcome, ``unknown`` orders of unknown fate; ``record`` is the last record's
     number; ``journal_failed`` says why nothing is written any more, ``journal_pending`` whether records are on their way to the disk.
-    ``store`` is none, ok, unread or failing. ``ready``: stock is taken; until then nothing is placed. ``overrides`` are those that hold and
-    those that wait for a second person, ``bands`` the volatility bands by symbol.
+    ``store`` is none, ok, unread, unfit (``store_faults``) or failing, since ``store_since_ns`` with ``store_code``. ``refused``: why
+    no order of any kind would be let through now, by the gate's first reason; else empty. ``ready``: stock is taken; until then nothing is
+    placed. ``overrides`` are those that hold and those that wait for a second person, ``bands`` the volatility bands by symbol.
+    ``breaker`` is that of placing, if one is configured.
     """
 
     modes: Mapping[str, Mode]
@@ -201,6 +224,11 @@ class Status:
     sweep: SweepProgress | None
     overrides: tuple[Override, ...]
     bands: Mapping[str, str]
+    breaker: BreakerStatus | None = None
+    store_code: str = ""
+    store_since_ns: int = 0
+    store_faults: tuple[str, ...] = ()
+    refused: str = ""
 
 
 @frozen

@@ -18,6 +18,7 @@ from ..effects import qty as to_qty
 from ..effects import usd as to_usd
 from ..fsm.config import STRATEGY_SCOPE, VENUE_SCOPE, Config, ConfigRefused
 from ..fsm.instrument import Instrument, instrument_faults
+from ..fsm.limit_faults import time_faults
 from ..fsm.limits import FIGURES, MAX_NUMBER, NO_LIMITS, Limits, Rate
 from . import settings_values
 
@@ -25,6 +26,8 @@ Number: TypeAlias = str | int | Decimal
 Choice = TypeVar("Choice", bound=StrEnum)
 #: The longest name, reason or explanation that a command may carry.
 MAX_TEXT: Final = 1_000
+#: The longest name of an intention.
+MAX_INTENTION: Final = 128
 
 
 def choice(kind: type[Choice], value: object, field: str) -> Choice:
@@ -42,6 +45,19 @@ def text(value: object, field: str) -> str:
     return value
 
 
+def intention(value: object, field: str = "once") -> str:
+    """The name of an intention; empty for None, which is none. An empty name would be no protection without a word."""
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_INTENTION or words(value) != value:
+        given = repr(value) if len(repr(value)) <= 20 else f"{repr(value)[:20]}..."
+        raise ValueRefused(
+            f"{field}: give the intention a name of 1 to {MAX_INTENTION} Unicode characters, such as \"signal-4711\", not {given}; "
+            "leave it out (None) for an order that may be placed more than once"
+        )
+    return value
+
+
 def flag(value: object, field: str) -> bool:
     """True or False, and nothing that is only like it."""
     if not isinstance(value, bool):
@@ -56,6 +72,20 @@ def whole(value: object, field: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not -MAX_NUMBER <= value <= MAX_NUMBER:
         raise ValueRefused(f"{field}: {repr(value)[:80]} is no whole number")
     return value
+
+
+def at_least(least: int, value: object, field: str) -> int:
+    """A whole number that is not below another."""
+    if whole(value, field) < least:
+        raise ValueRefused(f"{field}: {value!r}; give {least} or more")
+    return whole(value, field)
+
+
+def milliseconds(value: object, field: str) -> int:
+    """A time to live, to wait, to keep apart: a whole number of milliseconds, at most a year of them."""
+    for fault in time_faults(value):
+        raise ValueRefused(f"{field}: {fault}")
+    return whole(value, field)
 
 
 def words(value: object) -> str:

@@ -20,6 +20,7 @@ from .cli_common import in_words, log_files, output_option, print_json, reading,
 from .cli_config import check_config
 from .cli_demo import demo
 from .cli_operate import VERBS
+from .cli_store import check_store, store
 from .cli_what_if import what_if
 from .program import CODES, Program, Unable
 
@@ -42,6 +43,8 @@ def main() -> None:
 
 main.add_command(demo)
 main.add_command(check_config)
+main.add_command(check_store)
+main.add_command(store)
 main.add_command(what_if)
 for verb in VERBS:
     main.add_command(verb)

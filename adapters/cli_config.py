@@ -1,6 +1,7 @@
 """``haltcore check-config``: whether a file of settings can run, and what it comes to."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,13 +10,14 @@ import click
 import msgspec
 
 from ..fsm.codec import CONFIG
-from ..fsm.config import Config, Triggers
+from ..fsm.config import BreakerPolicy, Config, Triggers
 from ..fsm.limits import FIGURES, LimitRule, rate_text
 from . import views
 from .cli_common import output_option, print_json
 from .program import UNABLE
 from .settings import Settings, SettingsRefused, load
 from .settings_guide import example
+from .settings_store import URL_VARIABLE, found_here
 from .settings_text import figure_lines, to_toml
 from .settings_values import amount_text
 
@@ -55,11 +57,24 @@ def check_config(file: str | None, wanted: bool, show: bool, output: str) -> int
     if output == "json":
         print_json(_as_json(file, settings))
     elif show:
-        click.echo(to_toml(settings.config, settings.instruments, settings.session_named), nl=False)
+        click.echo(to_toml(settings.config, settings.instruments, settings.session_named, _store(settings)), nl=False)
     else:
         for line in _lines(file, settings):
             click.echo(views.clean(line))
     return 0
+
+
+def _store(settings: Settings) -> dict[str, str]:
+    """Where the store is, as the file says it."""
+    return {"url": settings.store_place, "account": settings.store_account}
+
+
+def _store_here(settings: Settings) -> dict[str, str]:
+    """The same; where a program would connect with the environment that there is here; and what is in its way, if anything is."""
+    if not settings.config.store.configured:
+        return {**_store(settings), "connects_to": "", "problem": ""}
+    where, problem = found_here(settings.store_place, os.environ)
+    return {**_store(settings), "connects_to": where, "problem": problem}
 
 
 def config_hash(config: Config) -> str:
@@ -82,6 +97,7 @@ def _as_json(file: str, settings: Settings) -> dict[str, Any]:
     limits = [{"rule": rule.label, "figure": name, "value": text.strip('"')} for rule in rules for name, text in figure_lines(rule.limits)]
     return {
         "file": file, "runs": True, "hash": config_hash(settings.config), "limits": limits, "config": config, "instruments": instruments,
+        "store": _store_here(settings),
         "notes": [attrs.asdict(note) for note in settings.notes], "exit_code": 0,
     }  # fmt: skip
 
@@ -95,12 +111,14 @@ def _lines(file: str, settings: Settings) -> Iterator[str]:
         yield f"  strategies   {', '.join(config.strategies)}"
     if config.restricted:
         yield f"  restricted   {', '.join(config.restricted)}"
+    yield from _store_lines(settings)
     yield f"  hash         {config_hash(config)}"
     yield ""
     yield from _limits(config)
     yield ""
     yield "TRIGGERS"
     yield from _triggers(config.triggers)
+    yield from _breaker(config.breaker)
     if settings.instruments:
         yield ""
         yield "INSTRUMENTS"
@@ -111,6 +129,21 @@ def _lines(file: str, settings: Settings) -> Iterator[str]:
         yield ""
         yield "NOTES   this can run, and is probably not what you mean"
         yield from (f"  {note.text}" for note in settings.notes)
+
+
+def _store_lines(settings: Settings) -> Iterator[str]:
+    """Where the store is, by the file and by the environment."""
+    here = _store_here(settings)
+    if not settings.config.store.configured:
+        if here["url"]:
+            yield f"  store        {here['url']}; not used, configured = false"
+            yield f"  account      {here['account']}"
+        return
+    instead = f" ({URL_VARIABLE}, instead of {here['url'] or 'no url in the file'})" if os.environ.get(URL_VARIABLE) else ""
+    yield f"  store        {here['connects_to'] or 'nowhere'}{instead}"
+    yield f"  account      {here['account'] or 'none; give account in [store], the same in every process of the account'}"
+    if here["problem"]:
+        yield f"  NOT HERE     {here['problem']}"
 
 
 _TERMS = ("tick", "lot", "min_qty", "max_qty", "min_notional", "multiplier")
@@ -150,3 +183,12 @@ def _triggers(triggers: Triggers) -> Iterator[str]:
         )
     if not triggers.cool_downs:
         yield "  cool_down      none: only a person lifts a freeze"
+
+
+def _breaker(breaker: BreakerPolicy | None) -> Iterator[str]:
+    """The breaker of placing in words."""
+    if breaker is None:
+        yield "  breaker        none"
+        return
+    then = f"after {breaker.open_ms} ms {breaker.probes} may try" if breaker.open_ms else "a person closes it"
+    yield f"  breaker        opens at {breaker.failures} failed placements within {breaker.window_ms} ms; {then}"

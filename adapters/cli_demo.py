@@ -1,11 +1,12 @@
 """``haltcore demo``: see it work."""
 
+import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -18,6 +19,10 @@ from .disk import RealDisk
 from .faults import PRESETS
 from .program import INTERRUPTED, Unable
 from .scenarios import SCENARIOS, Told, tell
+from .settings_store import NoStoreUrl, filled_in
+
+if TYPE_CHECKING:
+    from .demo_shared import Shared
 
 #: The scenario that is none of the short stories.
 DAY = "day"
@@ -42,6 +47,11 @@ class Screen:
         if line.startswith("FREEZE"):
             self._slow_ns = 3 * 10**9
         self._lines.append(line)
+
+    def say_now(self, line: str) -> None:
+        """Print a line at once: for a story whose time is real."""
+        self._lines.append(line)
+        self.flush()
 
     def on_jump(self, now_ns: int) -> None:
         """Time has moved."""
@@ -79,11 +89,17 @@ class Screen:
 )  # fmt: skip
 @click.option("--journal", type=click.Path(), help="Where to write the log; by default haltcore-demo-SEED.jsonl here.")
 @click.option("--quick", is_flag=True, help="10 simulated seconds of trading instead of 45. (day)")
+@click.option(
+    "--store", metavar="URL",
+    help="Two processes on a shared Redis or Valkey, one of them killed in the middle of its sweep; such as redis://127.0.0.1:6379. "
+    "${NAME} in it is that variable of the environment. In real time: a few seconds.",
+)  # fmt: skip
 @output_option
 @click.pass_context
 def demo(
-    context: click.Context, scenario: str, seed: int, faults: str, orders: int, journal: str | None, quick: bool, output: str
-) -> int:
+    context: click.Context, scenario: str, seed: int, faults: str, orders: int, journal: str | None, quick: bool, store: str | None,
+    output: str,
+) -> int:  # fmt: skip
     """Trade on a paper venue, freeze, prove that nothing is open, replay the log.
 
     A small market maker quotes two symbols. Then its edge collapses and it freezes itself: nothing may be placed any more, everything
@@ -92,8 +108,10 @@ def demo(
     The short stories: edge (three orders are open when the edge collapses), inventory (a limit says no to one order, and nothing is
     frozen), manual (a person freezes, and lifts it).
 
-    The demo's clock is simulated: it begins on 2026-01-01, and a minute passes in seconds.
+    The demo's clock is simulated: it begins on 2026-01-01, and a minute passes in seconds. With --store it is real.
     """
+    if store is not None:
+        return _shared(context, store, seed, journal, output)
     if scenario != DAY:
         for name in ("faults", "orders", "quick"):
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
@@ -125,6 +143,65 @@ def demo(
     return result.exit_code
 
 
+def _shared(context: click.Context, store: str, seed: int, journal: str | None, output: str) -> int:
+    """The story of two processes and a store. Only it needs what talks to one."""
+    from . import demo_shared
+    from .demo_maker import DemoFailed
+    from .redis_url import UrlRefused
+
+    for name in ("scenario", "faults", "orders", "quick"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} is for the demo without a store; this story goes as it goes")
+    stem = journal.removesuffix(".jsonl") if journal is not None else f"haltcore-demo-shared-{seed}"
+    disk = RealDisk(threaded=False)
+    if journal is None:
+        stem = demo_shared.free_stem(stem, disk)
+    screen = Screen(silent=output == "json")
+    try:
+        result = demo_shared.play(filled_in(store, os.environ), seed, stem, disk, screen.say_now)
+    except (UrlRefused, NoStoreUrl) as refused:
+        raise click.UsageError(f"--store: {refused}") from None
+    except DemoFailed as failed:
+        raise Unable(str(failed)) from None
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped by Ctrl-C; the logs so far are {', '.join(demo_shared.log_names(stem))}", err=True)
+        return INTERRUPTED
+    if output == "json":
+        fields = attrs.asdict(attrs.evolve(result, logs=()))
+        logs = [
+            {"name": log.name, "files": log.files, "frozen_at": log.frozen_at, "verdict": verdict_json(log.verdict)} for log in result.logs
+        ]
+        print_json({**fields, "promises": dict(result.promises), "logs": logs, "exit_code": result.exit_code})
+    else:
+        for line in _shared_ending(result):
+            click.echo(views.clean(line))
+    return result.exit_code
+
+
+def _shared_ending(result: "Shared") -> Iterator[str]:
+    yield ""
+    yield from _kept(result.promises)
+    yield ""
+    for log in result.logs:
+        verdict = log.verdict
+        yield f"REPLAY   {log.name}: {verdict.kind.upper()}: {verdict.records:,} records read again, every decision compared"
+    yield ""
+    yield f"The logs are {' and '.join(log.files[0] for log in result.logs)}. What to try next:"
+    steps = [(f"why {shlex.quote(log.files[0])} --seq {log.frozen_at}", f"how {log.name} froze") for log in result.logs if log.frozen_at]
+    steps += [(f"show {shlex.quote(log.files[0])} --from {log.frozen_at or 1} | less", "") for log in result.logs]
+    width = max(len(command) for command, _ in steps) + 3
+    for command, shows in steps:
+        yield f"  haltcore {command:<{width}}{shows}".rstrip()
+    if result.exit_code:
+        yield f"exit {result.exit_code}"
+
+
+def _kept(promises: Sequence[tuple[str, bool]]) -> Iterator[str]:
+    broken = [text for text, kept in promises if not kept]
+    yield f"KEPT     {len(promises) - len(broken)} of {len(promises)} promises of this story"
+    yield from (f"NOT SO   {text}" for text in broken)
+
+
 def _as_json(result: demos.Result | Told) -> dict[str, Any]:
     verdict = verdict_json(result.verdict) if result.verdict is not None else None
     fields = attrs.asdict(attrs.evolve(result, verdict=None))
@@ -136,9 +213,7 @@ def _as_json(result: demos.Result | Told) -> dict[str, Any]:
 def _ending(result: demos.Result | Told) -> Iterator[str]:
     yield ""
     if isinstance(result, Told):
-        broken = [text for text, kept in result.promises if not kept]
-        yield f"KEPT     {len(result.promises) - len(broken)} of {len(result.promises)} promises of this story"
-        yield from (f"NOT SO   {text}" for text in broken)
+        yield from _kept(result.promises)
     else:
         yield from _proof(result)
     yield ""

@@ -16,6 +16,7 @@ import msgspec
 
 from ..effects import ValueRefused
 from ..fsm.config import ConfigRefused
+from ..fsm.core import JOB
 from . import operator_lines as lines
 from . import views
 from .arguments import scope as to_scope
@@ -167,11 +168,16 @@ def _user() -> str:
 @_scoped
 @_who
 @_why
-@click.option("--force", is_flag=True, help="Also while the proof that nothing is open is still missing.")
+@click.option(
+    "--force", is_flag=True,
+    help="Also while the proof is missing, and for every process; one that lives and stands behind it says it again.",
+)  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask back.")
 @_reach
 def unfreeze(symbol: str, strategy: str, venue: bool, who: str, why: str, force: bool, yes: bool, **_: Any) -> int:
     """Lift a freeze: the bot may place orders again.
+
+    Where several share an account, each that follows the freeze is lifted where it runs; what another has frozen is lifted there first.
 
     On a terminal it says first what is frozen and why, and asks back.
     """
@@ -229,6 +235,28 @@ def restrict(symbol: str, off: bool, who: str, why: str, **_: Any) -> int:
 def reenable(strategy: str, who: str, why: str, **_: Any) -> int:
     """Let a strategy, or the account, trade again that the execution throttle has switched off."""
     return _finish(_ask("reenable", strategy=strategy, who=who, why=why), lines.said)
+
+
+#: The words of the command line, and those of the core.
+_FORCED = {"open": "forced_open", "close": "forced_closed", "reset": "closed"}
+
+
+@click.command(short_help="Force the circuit breaker of placing.")
+@click.argument("word", type=click.Choice(list(_FORCED)))
+@click.option("--for", "period", default="", metavar="TIME", help="How long: 90s, 15m, 2h. Without it: until somebody says otherwise.")
+@click.option("--job", default=JOB, show_default=True, help="The kind of job.")
+@_who
+@_why
+@_reach
+def breaker(word: str, period: str, job: str, who: str, why: str, **_: Any) -> int:
+    """Force the circuit breaker open or closed, or reset it: then it begins anew, whatever it was.
+
+    Open lets no order through, close lets all through whatever fails. Cancels are never held up.
+    """
+    if word == "reset" and period:
+        raise click.UsageError("--for goes with open and close; after a reset the breaker opens by itself when it has to")
+    for_ms = _period_ms(period) if period else 0
+    return _finish(_ask("breaker", to=_FORCED[word], for_ms=for_ms, job=job, who=who, why=why), lines.said)
 
 
 # --- status -----------------------------------------------------------------------------------------------------------
@@ -326,4 +354,4 @@ def end(override_id: int, who: str, why: str, **_: Any) -> int:
     return _finish(_ask("limits-end", override=override_id, who=who, why=why), lines.said)
 
 
-VERBS = (freeze, unfreeze, status, limits, reduce_only, restrict, reenable)
+VERBS = (freeze, unfreeze, status, limits, reduce_only, restrict, reenable, breaker)

@@ -14,6 +14,7 @@ limits-verify     ``VerifyOverride``                override, who
 limits-end        ``EndOverride``                   override, who, why
 restrict          ``Restrict``                      symbol, on, who, why
 reenable          ``Reenable``                      strategy, who, why
+breaker           ``OverrideBreaker``               to, for_ms, job, who, why
 ================= ================================= ==================================================================
 
 A scope is one of symbol, strategy and venue (true), or none of them for the account. Figures are by name, each a text, a number or null,
@@ -28,7 +29,7 @@ import attrs
 import msgspec
 
 from ..effects import to_text
-from ..fsm.core import in_words
+from ..fsm.core import JOB, in_words
 from ..fsm.exposure import UNPRICED
 from ..fsm.limits import FIGURES, NO_LIMITS, LimitRule, Limits, Override, written
 from ..fsm.record import FORMAT, RULES
@@ -156,6 +157,16 @@ class ReenableWord(Word, kw_only=True):
     why: str = ""
 
 
+class BreakerWord(Word, kw_only=True):
+    """A circuit breaker is forced, or begins anew."""
+
+    to: str
+    for_ms: int = 0
+    job: str = JOB
+    who: str = ""
+    why: str = ""
+
+
 # --- what each does ---------------------------------------------------------------------------------------------------
 
 
@@ -184,12 +195,14 @@ async def _unfreeze(runner: "Operations", word: UnfreezeWord, by: str) -> Fields
             raise
         text = f"{in_words(word.scope)} is {runner.mode(word.scope).value}"
         return {"ok": False, "code": error.code, "text": text, "record": error.record, "frozen": error.frozen}
-    return {"record": record, "mode": runner.mode(word.scope), "text": "lifted"}
+    followers = "; other processes of the account that follow it have to be lifted too" if runner.config.store.configured else ""
+    return {"record": record, "mode": runner.mode(word.scope), "text": "lifted" + followers}
 
 
 async def _reduce_only(runner: "Operations", word: ReduceOnlyWord, by: str) -> Fields:
     record = await runner.reduce_only(word.on, by, word.why, **word.named)
-    return {"record": record, "mode": runner.mode(word.scope), "text": "only reducing orders" if word.on else "all orders again"}
+    text = ("only reducing orders" if word.on else "all orders again") + _here(runner)
+    return {"record": record, "mode": runner.mode(word.scope), "text": text}
 
 
 async def _status(runner: "Operations", word: StatusWord, by: str) -> Fields:  # noqa: ARG001 - every act has the same shape
@@ -210,35 +223,42 @@ async def _set_limits(runner: "Operations", word: SetLimitsWord, by: str) -> Fie
     if record is None:
         return {"text": "no change: the figures are these already", "limits": _limits_told(runner)}
     label = LimitRule(NO_LIMITS, word.symbol, word.strategy, word.band, word.from_minute, word.to_minute).label
-    return {"record": record, "text": "changed" + await _beyond(runner, label, word.figures), "limits": _limits_told(runner)}
+    text = "changed" + _here(runner) + await _beyond(runner, label, word.figures)
+    return {"record": record, "text": text, "limits": _limits_told(runner)}
 
 
 async def _override(runner: "Operations", word: OverrideWord, by: str) -> Fields:
     record = await runner.override_limits(word.figures, word.for_ms, by, word.why, symbol=word.symbol, strategy=word.strategy)
     override = next((o for o in runner.limits().overrides if o.id == record), None)
-    text = f"override {record} holds"
+    text = f"override {record} holds" + _here(runner)
     if override is not None and not override.verified_by:
-        text = f"override {record} waits for a second person to verify it"
+        text = f"override {record} waits for a second person to verify it{_here(runner)}"
     elif override is not None:
         text += await _beyond(runner, override.label, word.figures)
     return {"record": record, "text": text, "limits": _limits_told(runner)}
 
 
 async def _verify(runner: "Operations", word: VerifyWord, by: str) -> Fields:
-    return {"record": await runner.verify_override(word.override, by), "text": f"override {word.override} holds"}
+    return {"record": await runner.verify_override(word.override, by), "text": f"override {word.override} holds{_here(runner)}"}
 
 
 async def _end(runner: "Operations", word: EndWord, by: str) -> Fields:
-    return {"record": await runner.end_override(word.override, by, word.why), "text": f"override {word.override} has ended"}
+    return {"record": await runner.end_override(word.override, by, word.why), "text": f"override {word.override} has ended{_here(runner)}"}
 
 
 async def _restrict(runner: "Operations", word: RestrictWord, by: str) -> Fields:
     record = await runner.restrict(word.symbol, word.on, by, word.why)
-    return {"record": record, "text": f"{word.symbol} is {'restricted' if word.on else 'not restricted any more'}"}
+    return {"record": record, "text": f"{word.symbol} is {'restricted' if word.on else 'not restricted any more'}{_here(runner)}"}
 
 
 async def _reenable(runner: "Operations", word: ReenableWord, by: str) -> Fields:
-    return {"record": await runner.reenable(by, word.why, strategy=word.strategy), "text": "may trade again"}
+    return {"record": await runner.reenable(by, word.why, strategy=word.strategy), "text": "may trade again" + _here(runner)}
+
+
+async def _breaker(runner: "Operations", word: BreakerWord, by: str) -> Fields:
+    record = await runner.override_breaker(word.to, by, word.why, for_ms=word.for_ms, job=word.job)
+    now = runner.status().breaker
+    return {"record": record, "text": f"the breaker of {word.job} is {now.standing if now is not None else 'not there any more'}"}
 
 
 #: Every word: what belongs to it, and what it does.
@@ -254,7 +274,13 @@ WORDS: Final[dict[str, tuple[type[Word], Callable[["Operations", Any, str], Awai
     "limits-end": (EndWord, _end),
     "restrict": (RestrictWord, _restrict),
     "reenable": (ReenableWord, _reenable),
+    "breaker": (BreakerWord, _breaker),
 }
+
+
+def _here(runner: "Operations") -> str:
+    """Limits and the modes below a freeze are each process's own. Where several share the account, a person has to be told."""
+    return " in this process; others of the account have their own" if runner.config.store.configured else ""
 
 
 async def _beyond(runner: "Operations", source: str, figures: Fields) -> str:

@@ -34,10 +34,20 @@ from typing import Any
 
 import attrs
 
-from ..effects import Effect, EffectId, Mode, ModeChanged, Part, Performer, Rejected, Risk, SetTimer, SweepReport, Trigger, route
+from ..effects import Effect, Mode, ModeChanged, Part, Performer, Rejected, Risk, SetTimer, Trigger, route
 from ..fsm.config import Config, ConfigRefused
 from ..fsm.core import ACCOUNT, EMPTY, VENUE, Control, Core, frozen_scopes, scope_key
-from ..fsm.events import ClockReading, Event, Freeze, InstrumentDefined, OperatorRefused, Outcome, OutcomeKind, Restarted, Started, Stopping
+from ..fsm.events import (
+    ClockReading,
+    Event,
+    Freeze,
+    InstrumentDefined,
+    OperatorRefused,
+    Restarted,
+    Started,
+    Stopping,
+    StoreHealth,
+)
 from ..fsm.freeze import may_send, said
 from ..fsm.instrument import Instrument
 from ..fsm.invariants import broken
@@ -50,13 +60,12 @@ from .disk import Disk, RealDisk
 from .durability import Durability
 from .hands import Hands, NoStore, TimersApart
 from .journal import Journal, JournalFailed, exists, unborn
+from .listening import Listening, Observer
 from .metrics import Metrics
 from .people import People
-from .ports import Clock, Store, Venue
+from .ports import REPORTED, Clock, Store, Venue
 from .texts import unwritable, writable
 from .waiters import Waiters
-
-Observer = Callable[[Event, Core, tuple[Effect, ...]], None]
 
 _LOG = logging.getLogger("haltcore")
 _START_ORDER = {Risk.REDUCES_RISK: 0, Risk.NEUTRAL: 1, Risk.ADDS_RISK: 2}
@@ -122,9 +131,9 @@ class Engine:
         if isinstance(metrics, Metrics):
             metrics.watch(lambda: self.core)
         performers = [venue, store or NoStore(self._now_ns), metrics, people or People(), TimersApart()]
-        self._hands = Hands(route(performers), effect_timeout_s, self._now_ns, self._receive, self._may_send)
+        self._hands = Hands(route(performers), effect_timeout_s, self._now_ns, self._receive, self._reported, self._may_send)
         self._durability = Durability(self._hands, self._may_send, self._journal_failed, effect_timeout_s)
-        self._observer, self._who = observer, who or f"runner-{os.getpid()}-{secrets.token_hex(4)}"
+        self._who = who or f"runner-{os.getpid()}-{secrets.token_hex(4)}"
         self._max_adding, self._timeout_s = max_adding, effect_timeout_s
         self._on_stop, self._stop_timeout_s = on_stop, stop_timeout_s
         self._inbox: deque[Event] = deque()
@@ -133,8 +142,7 @@ class Engine:
         self._early_refusals: list[OperatorRefused] = []
         self._early_from = 0
         self._waiters = Waiters()
-        self._reports: list[list[SweepReport]] = []
-        self._refusals: dict[EffectId, tuple[str, str]] = {}
+        self._listening = Listening(observer)
         self._stop_task: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
         self._busy = self._stopping = self._sound = False
@@ -166,11 +174,12 @@ class Engine:
             raise
 
     def _accepts_commands(self) -> bool:
-        """Stock is taken, and the store, if there is one, has said what is frozen, or that it does not answer."""
+        """Stock is taken, and the store, if there is one, has said what is frozen and what it is, or that it does not answer."""
         desk = self.core.desk
         if desk is None or not desk.opened or desk.stock is not None:
             return False
-        return not desk.config.store.configured or desk.store.known or not desk.store.ok
+        store = desk.store
+        return not desk.config.store.configured or store.health is not StoreHealth.OK or (store.known and store.check is None)
 
     def _connect(self) -> None:
         """Begin, or begin again; what was said meanwhile, and what a port reports while it connects, comes after that record."""
@@ -185,7 +194,7 @@ class Engine:
         self._running = self._connected = self._busy = True
         self._venue.connect(self._reported, self._now_ns, self._may_send)
         if self._store is not None:
-            self._store.connect(self._now_ns, self._who)
+            self._store.connect(self._now_ns, self._who, self.config.session)
         self._must(self._work())
         assert self.core.desk is not None
         for symbol, instrument in self._instruments.items():
@@ -328,21 +337,28 @@ class Engine:
     # --- the one path of an event -----------------------------------------------------------------------------------
 
     def _reported(self, event: Event) -> None:
-        """A report from outside. Answers to effects come from ``perform`` alone; one that is emitted would be a second one."""
-        if not hasattr(event, "effect"):
+        """A report from outside. Answers to effects come from ``perform`` alone; one that is emitted would be a second one. Commands come
+        from the bot and its operators alone; an adapter that reports one is broken, or somebody else speaks through it."""
+        if isinstance(event, REPORTED):
             self._receive(event)
+        elif self._running and not hasattr(event, "effect"):
+            self._refuse(event, "no adapter may report that; see ports.REPORTED")
 
     def _receive(self, event: Event) -> None:
-        """What the log cannot hold is refused, and freezes: a report is missing, and the adapter that made it is broken."""
+        """What the log cannot hold is refused: a report is missing, and the adapter that made it is broken."""
         if not self._running:
             return
         event = writable(event)
         if why := unwritable(event):
-            self._bug(event, f"it was not taken: {why}", None)
-            if self._inbox and not self._busy:
-                self._work()
-            return
-        self._feed(event)
+            self._refuse(event, why)
+        else:
+            self._feed(event)
+
+    def _refuse(self, event: Event, why: str) -> None:
+        """Not taken, and frozen for it."""
+        self._bug(event, f"it was not taken: {why}", None)
+        if self._inbox and not self._busy:
+            self._work()
 
     def _feed(self, event: Event) -> tuple[Effect, ...] | None:
         """Step over an event and everything that it brings about at once; the effects of this event's own record.
@@ -379,27 +395,13 @@ class Engine:
             return None
         self.core = after
         self._durability.append(event, effects, after)
-        self._tell_listeners(event, effects)
+        self._listening.tell(event, after, effects)
         self._dispatch(effects)
         if any(isinstance(effect, ModeChanged) for effect in effects):
             self._durability.recheck()
         if faults:
             self._bug(event, "; ".join(faults), None)
         return effects
-
-    def _tell_listeners(self, event: Event, effects: tuple[Effect, ...]) -> None:
-        """Keep what calls of the bot wait for; show the record to the observer, who can do no harm."""
-        if isinstance(event, Outcome) and event.effect in self._refusals and event.kind in (OutcomeKind.REFUSED, OutcomeKind.UNAVAILABLE):
-            self._refusals[event.effect] = event.code, event.text
-        for effect in effects:
-            if isinstance(effect, SweepReport):
-                for reports in self._reports:
-                    reports.append(effect)
-        if self._observer is not None:
-            try:
-                self._observer(event, self.core, effects)
-            except Exception:
-                _LOG.exception("the observer raised over record %d", self.core.seq)
 
     def _bug(self, event: Event, text: str, bug: BaseException | None) -> None:
         """An own bug, or an adapter's: freeze, until a person has lifted it; a freeze that would change nothing is not said again. If even
@@ -440,8 +442,8 @@ class Engine:
         if effect.risk is Risk.ADDS_RISK and self._durability.failed is not None:
             return "journal_failed"
         if effect.risk is Risk.ADDS_RISK and self._stopping:
-            return may_send(self.core, effect) or "stopping_at_send"
-        return may_send(self.core, effect)
+            return may_send(self.core, effect, self._now_ns()) or "stopping_at_send"
+        return may_send(self.core, effect, self._now_ns())
 
     def _journal_failed(self, failure: JournalFailed) -> None:
         """No record, no risk: freeze, and keep cancelling without a journal."""

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
+from ..effects import BreakerMode
 from ..effects.values import SCALE
+from ..fsm.breaker import by_now
 from ..fsm.config import STRATEGY_SCOPE
-from ..fsm.core import ACCOUNT, Core, Desk, strategy_scope
+from ..fsm.core import ACCOUNT, JOB, Core, Desk, strategy_scope
+from ..fsm.events import StoreHealth
 from ..fsm.exposure import FLAT, NO_TALLY, UNPRICED, gain_value, worst_value
 from ..fsm.queries import utilization
 
@@ -68,6 +71,19 @@ def _open_orders(core: Core, desk: Desk) -> Values:
     return {(label,): float(count) for label, _, _, _, count in _scopes(core, desk)}
 
 
+def _coordination_up(_: Core, desk: Desk) -> Values:
+    store = desk.store
+    return {(): float(store.known and store.health is StoreHealth.OK)} if desk.config.store.configured else {}
+
+
+def _breaker_state(core: Core, desk: Desk) -> Values:
+    held, policy = core.flow.breaker, desk.config.breaker
+    if held is None or policy is None:
+        return {}
+    state, _ = by_now(held.copy.state, policy, core.now_ns)
+    return {(JOB, mode.value): float(mode is state.mode) for mode in BreakerMode}
+
+
 def money(notional: int) -> float:
     """In units of the quote currency. What has no bound, because nobody has priced it, is infinite."""
     return float("inf") if notional >= UNPRICED else notional / SCALE / SCALE
@@ -78,5 +94,10 @@ GAUGES: tuple[Gauge, ...] = (
     Gauge("mm_exposure_usd", "Worst-case value of position and open orders, in quote currency.", ("scope",), _exposure),
     Gauge("mm_gain_usd", "Result since the session began, fees included, in quote currency.", ("scope",), _gain),
     Gauge("mm_day_gain_usd", "Result since the trading day began, fees included, in quote currency.", ("scope",), _day_gain),
+    Gauge("mm_coordination_up", "Whether the store, where one is configured, answers and takes what is written.", (), _coordination_up),
+    Gauge(
+        "mm_breaker_state", "Where the circuit breaker of a kind of job stands: 1 for its state, 0 for the others.", ("job", "state"),
+        _breaker_state,
+    ),
     Gauge("mm_open_orders", "Orders that have not ended, those of unknown fate included.", ("scope",), _open_orders),
 )

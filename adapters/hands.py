@@ -14,6 +14,11 @@ returns after that                         none; its evidence still counts
 =========================================  =========================================================================
 
 At the instant of beginning the last check is asked, as a venue adapter asks it again before the bytes leave.
+
+Words to people have no outcome, and wait in queues of their own, since a pager or a metrics server may hang: alerts for MAX_ALERTS of them,
+metrics for MAX_METRICS. What overflows is dropped, oldest first; an alert goes to the log then, so that it is never lost for good, and
+is never dropped for a metric. Of each gauge the newest value that would be dropped is kept, and told before those that came after it, so no
+gauge goes on showing what is no longer so.
 """
 
 import asyncio
@@ -23,31 +28,39 @@ from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
-from ..effects import EFFECT_CLASSES, Effect, EffectId, Part, Performer, Purpose, Risk, SetTimer
+from ..effects import EFFECT_CLASSES, Effect, EffectId, Metric, Part, Performer, Purpose, Risk, SetTimer
 from ..fsm.events import Event, OutcomeKind, TimerFired
 from ..fsm.outcomes import failed
+from .metrics import GAUGE, TABLE
 from .ports import Emit, MaySend, NowNs
 from .texts import unwritable, writable
 
 _LOG = logging.getLogger("haltcore")
-#: How many words to people may wait for a pager that hangs.
-MAX_WORDS = 100
+#: How many alerts may wait for a pager that hangs, and how many metrics for a metrics server.
+MAX_ALERTS = 1_000
+MAX_METRICS = 10_000
+_GAUGES = {spec.name: True for spec in TABLE if spec.kind == GAUGE}
 
 
 class Hands:
-    """Carries out the effects of one runner. ``tasks`` are those under way; ``adding`` counts the adding effects without outcome."""
+    """Carries out the effects of one runner. ``tasks`` are those under way; ``adding`` counts the adding effects without outcome. Outcomes
+    go to ``receive``, and what else performers say to ``report``, which takes it as it takes what they say unasked."""
 
     def __init__(
-        self, routes: Mapping[type[Effect], Performer[Event]], timeout_s: float, now_ns: NowNs, receive: Emit, may_send: MaySend
-    ) -> None:
+        self, routes: Mapping[type[Effect], Performer[Event]], timeout_s: float, now_ns: NowNs, receive: Emit, report: Emit,
+        may_send: MaySend,
+    ) -> None:  # fmt: skip
         self.tasks: dict[asyncio.Task[None], None] = {}
         self.adding = 0
-        self._routes, self._timeout_s, self._now_ns, self._receive, self._may_send = routes, timeout_s, now_ns, receive, may_send
+        self._routes, self._timeout_s, self._now_ns, self._may_send = routes, timeout_s, now_ns, may_send
+        self._receive, self._report = receive, report
         self._under_way: dict[EffectId, Effect] = {}
         self._timers: dict[EffectId, asyncio.TimerHandle] = {}
         self._no_timers = False
-        self._words: deque[Effect] = deque()
-        self._telling = False
+        self._alerts: deque[Effect] = deque()
+        self._metrics: deque[Metric] = deque()
+        self._gauges: dict[tuple[str, str], Metric] = {}
+        self._alerting = self._metering = self._dropping = False
 
     def take(self, effect: Effect) -> None:
         """It owes an outcome from now on."""
@@ -64,13 +77,29 @@ class Hands:
         self._settle(effect, [failed(effect, self._now_ns(), OutcomeKind.REFUSED, code, text)])
 
     def tell(self, said: Sequence[Effect]) -> None:
-        """Say words to people, in order, in one task at a time; when too many wait, the oldest goes to the log instead."""
-        self._words.extend(said)
-        while len(self._words) > MAX_WORDS:
-            _LOG.critical("%s was not told to people: %d words wait already", self._words.popleft(), MAX_WORDS)
-        if not self._telling:
-            self._telling = True
-            self._spawn(self._tell())
+        """Say words to people, alerts and metrics each in order and one at a time; see the essay for when too many wait."""
+        for effect in said:
+            if isinstance(effect, Metric):
+                self._metrics.append(effect)
+            else:
+                self._alerts.append(effect)
+        while len(self._alerts) > MAX_ALERTS:
+            _LOG.critical("%s was not told to people: %d alerts wait already", self._alerts.popleft(), MAX_ALERTS)
+        while len(self._metrics) > MAX_METRICS:
+            self._drop(self._metrics.popleft())
+        if self._alerts and not self._alerting:
+            self._alerting = True
+            self._spawn(self._alert())
+        if (self._metrics or self._gauges) and not self._metering:
+            self._metering = True
+            self._spawn(self._meter())
+
+    def _drop(self, metric: Metric) -> None:
+        if metric.name in _GAUGES:
+            self._gauges[metric.name, metric.label] = metric
+        elif not self._dropping:
+            self._dropping = True
+            _LOG.error("%s was dropped, and so are the next ones: %d metrics wait already", metric, MAX_METRICS)
 
     def set_timer(self, effect: SetTimer) -> None:
         """Report when it is due."""
@@ -100,13 +129,20 @@ class Hands:
         self.tasks[task] = None
         task.add_done_callback(lambda done: self.tasks.pop(done, None))
 
-    async def _tell(self) -> None:
+    async def _alert(self) -> None:
         """A performer that raises or hangs costs its own word only."""
         try:
-            while self._words:
-                await self._say(self._words.popleft())
+            while self._alerts:
+                await self._say(self._alerts.popleft())
         finally:
-            self._telling = False
+            self._alerting = False
+
+    async def _meter(self) -> None:
+        try:
+            while self._metrics or self._gauges:
+                await self._say(self._gauges.pop(next(iter(self._gauges))) if self._gauges else self._metrics.popleft())
+        finally:
+            self._metering = self._dropping = False
 
     async def _say(self, effect: Effect) -> None:
         try:
@@ -152,7 +188,7 @@ class Hands:
         answers = [event for event in events if hasattr(event, "effect")]
         for event in events:
             if not hasattr(event, "effect"):
-                self._receive(event)
+                self._report(event)
         if self._under_way.pop(effect.id, None) is None:
             return
         if effect.risk is Risk.ADDS_RISK:

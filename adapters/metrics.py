@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from ..effects import Effect, Metric, SweepStatus, Trigger
-from ..fsm.core import Core
-from ..fsm.events import Event, Verb
+from ..fsm.breaker import WORDS
+from ..fsm.core import JOB, Core
+from ..fsm.degraded import MATRIX
+from ..fsm.events import Event, GuardKind, Verb
 from ..fsm.risk import CHECKS
 from .gauges import GAUGES
 
@@ -37,16 +39,24 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 OTHER = "other"
 #: In place of label values: the symbols of the configuration, and OTHER.
 SYMBOLS = ("*symbols*",)
+#: What a claim can hear, what is made of one that comes too late or that nothing allows any more, and what a settlement can hear.
+GUARDED = (*(kind.value for kind in GuardKind), "withdrawn", "unsettled")
 _LOG = logging.getLogger("haltcore")
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 _BUCKETS_MS = (10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 15_000, 30_000, 60_000)
 _BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
+_HOLD_BUCKETS_S = (*_BUCKETS_S, 120, 300)
+#: Every deed with every conduct that the matrix of a failing store has for it.
+_DEGRADED = tuple(
+    dict.fromkeys(f"{deed.value},{conduct.value}" for deed, row in MATRIX.items() for conduct in (row.unavailable, row.in_doubt))
+)
 
 
 @frozen
 class Spec:
-    """One row of the table. ``label`` is empty for a metric without one; ``values`` are all values that the label can have."""
+    """One row of the table. ``label`` is empty for a metric without one, and several names, divided by commas, for one with several;
+    ``values`` are all values that the label can have, divided likewise."""
 
     name: str
     kind: str
@@ -90,8 +100,22 @@ TABLE: tuple[Spec, ...] = (
     ),
     Spec("mm_freeze_active", GAUGE, "Whether any scope is frozen or freezing (1) or none is (0)."),
     Spec("mm_freeze_epoch", GAUGE, "The epoch of the present or last freeze."),
+    Spec("mm_guard_outcomes_total", COUNTER, "Claims in the store, and settlements of them, by the answer.", "outcome", GUARDED),
+    Spec(
+        "mm_breaker_overrides_total", COUNTER, "Words of persons that forced a circuit breaker, or had it begin anew.",
+        "job,to", tuple(f"{JOB},{word.value}" for word in WORDS),
+    ),
     Spec("mm_effects_in_doubt", GAUGE, "Requests that may or may not have been applied and are being asked for."),
-    Spec("mm_fence_rejected_total", COUNTER, "Requests refused at the gateway because their fence was old.", "effect", tuple(Verb)),
+    Spec("mm_fence_rejected_total", COUNTER, "Requests held back because their lease was void by then.", "effect", tuple(Verb)),
+    Spec("mm_lease_lost_total", COUNTER, "Leases that were lost before they were given back.", "lease", ("sweep",)),
+    Spec(
+        "mm_lock_hold_seconds", HISTOGRAM, "How long a lease was held, from its grant to its end.", buckets=_HOLD_BUCKETS_S,
+        per_unit=_NS_PER_S,
+    ),
+    Spec(
+        "mm_coordination_degraded_total", COUNTER, "Deeds that were done, or not done, without the store's word, since it failed.",
+        "effect,decision", _DEGRADED,
+    ),
 )
 METRIC_NAMES: tuple[str, ...] = tuple(spec.name for spec in TABLE)
 UNKNOWN = Spec("haltcore_metrics_unknown_total", COUNTER, "Metric effects that fit no row of the metrics table.")
@@ -118,12 +142,12 @@ class Metrics:
             self._create(spec, names if spec.values is SYMBOLS else spec.values, hidden)
         self._count_unknown = prometheus.Counter(UNKNOWN.name, UNKNOWN.help, registry=hidden).inc
         self._watched: Callable[[], Core] | None = None
-        self.registry.register(_without_created(hidden))
+        self.registry.register(without_created(hidden))
         self.registry.register(_gauges(lambda: self._watched))
 
     def _create(self, spec: Spec, values: tuple[str, ...], registry: "CollectorRegistry") -> None:
         """Make one metric with all its series."""
-        labels = (spec.label,) if spec.label else ()
+        labels = tuple(spec.label.split(",")) if spec.label else ()
         metric: Any
         if spec.kind == HISTOGRAM:
             metric = self._prometheus.Histogram(spec.name, spec.help, labels, buckets=spec.buckets, registry=registry)
@@ -133,7 +157,7 @@ class Metrics:
             metric = self._prometheus.Gauge(spec.name, spec.help, labels, registry=registry)
         write = {COUNTER: "inc", GAUGE: "set", HISTOGRAM: "observe"}[spec.kind]
         for value in values or ("",):
-            series = metric.labels(value) if spec.label else metric
+            series = metric.labels(*value.split(",")) if len(labels) > 1 else metric.labels(value) if labels else metric
             self._series[spec.name, str(value)] = (getattr(series, write), spec.per_unit, spec.kind != GAUGE)
 
     async def perform(self, effect: Effect) -> Sequence[Event]:
@@ -200,7 +224,7 @@ class Metrics:
 _BY_NAME = MappingProxyType({spec.name: spec.values for spec in TABLE})
 
 
-def _without_created(registry: "CollectorRegistry") -> Any:
+def without_created(registry: "CollectorRegistry") -> Any:
     """A collector of everything in the registry but the ``_created`` samples.
 
     The client library can leave them out by itself, but only for the whole process, and this process is not ours.

@@ -14,22 +14,26 @@ from typing import Final
 
 from attrs import frozen
 
-from ..effects import Denied, Effect, Mode, Rejected, SweepReport, Trigger
+from ..effects import BreakerMode, ClearFreeze, Denied, Effect, Mode, Rejected, SweepReport, Trigger
 from ..fsm import queries
+from ..fsm.breaker import by_now, standing
+from ..fsm.breaker_copy import to_put
 from ..fsm.config import STRATEGY_SCOPE, VENUE_SCOPE
+from ..fsm.core import JOB, Core, Desk, FreezeRecord, Sweep, in_words, scope_key, scope_text
 from ..fsm.core import Control as ScopeControl
-from ..fsm.core import Desk, FreezeRecord, Sweep, in_words, scope_key, scope_text
 from ..fsm.events import (
     ChangeLimits,
     EndOverride,
     Event,
     Freeze,
     OperatorRefused,
+    OverrideBreaker,
     OverrideLimits,
     Reenable,
     ReplaceOrder,
     Restrict,
     SetReduceOnly,
+    StoreHealth,
     SubmitOrder,
     Unfreeze,
     VerifyOverride,
@@ -38,9 +42,9 @@ from ..fsm.freeze import said
 from ..fsm.limits import NO_LIMITS, LimitRule
 from ..fsm.triggers import CLASS_OF
 from ..fsm.turn import unknown_orders
-from .answers import ALREADY_PROVEN, CommandRejected, LimitsNow, OrderDenied, Proof, ScopeStatus, Status, SweepProgress
+from .answers import ALREADY_PROVEN, BreakerStatus, CommandRejected, LimitsNow, OrderDenied, Proof, ScopeStatus, Status, SweepProgress
+from .arguments import choice, flag, text, whole, words
 from .arguments import figures as to_figures
-from .arguments import flag, text, whole, words
 from .arguments import scope as to_scope
 from .control import Control
 from .engine import Engine
@@ -135,11 +139,11 @@ class Operations(Engine):
         if not self._frozen(scope):
             raise CommandRejected("not_frozen", f"{name} is not frozen, so nothing is being proven")
         reports: list[SweepReport] = []
-        self._reports.append(reports)
+        self._listening.reports.append(reports)
         try:
             await self._until(lambda: reports or not self._frozen(scope))
         finally:
-            self._reports[:] = [waiting for waiting in self._reports if waiting is not reports]
+            self._listening.reports[:] = [waiting for waiting in self._listening.reports if waiting is not reports]
         if not reports:
             raise CommandRejected("unfrozen", f"{name} was unfrozen before the proof")
         return Proof.of(reports[0])
@@ -148,7 +152,11 @@ class Operations(Engine):
         self, by: str, why: str, *, symbol: str = "", strategy: str = "", venue: bool = False, force: bool = False
     ) -> int:
         """Lift a freeze. Raises CommandRejected, with the reason, while it must not be lifted; of a scope that is not frozen it says which
-        ones are."""
+        ones are. ``peer_frozen``: other processes stand behind it, and from now on this one only follows them: lift it there. Who
+        followed this one has to be lifted too, each where it runs.
+
+        ``force``: also while the proof is missing, and for every process; those that still live and stand behind it freeze it again.
+        """
         scope = to_scope(symbol, strategy, venue)
         event = Unfreeze(self._now_ns(), scope, text(by, "by"), text(why, "why"), flag(force, "force"))
         if self._running and self._durability.failed is not None:
@@ -157,10 +165,21 @@ class Operations(Engine):
             done = await self._command(event)
         except CommandRejected as rejected:
             raise self._frozen_elsewhere(rejected) from None
-        await self._until(lambda: self.mode(scope) not in _FROZEN or not self._unfreezing(scope))
-        if self.mode(scope) in _FROZEN:
-            raise CommandRejected("unfreeze_refused", "the store did not agree; the scope stays frozen")
+        for clear in done.effects:
+            if isinstance(clear, ClearFreeze):
+                await self._cleared(clear, scope)
         return done.record
+
+    async def _cleared(self, clear: ClearFreeze, scope: str) -> None:
+        """Wait for the store's word. Raises CommandRejected if the scope stays frozen."""
+        self._listening.refusals[clear.id] = "", ""
+        try:
+            await self._until(lambda: self.mode(scope) not in _FROZEN or not self._unfreezing(scope))
+            code, reason = self._listening.refusals[clear.id]
+        finally:
+            del self._listening.refusals[clear.id]
+        if self.mode(scope) in _FROZEN:
+            raise CommandRejected(code or "unfreeze_refused", reason or "it was frozen again before the store had answered")
 
     async def reduce_only(
         self, on: bool, by: str, why: str, *, symbol: str = "", strategy: str = "", venue: bool = False
@@ -262,6 +281,14 @@ class Operations(Engine):
         """Let a strategy, or the account, trade again that the execution throttle has switched off."""
         return (await self._command(Reenable(self._now_ns(), text(strategy, "strategy"), text(by, "by"), text(why, "why")))).record
 
+    async def override_breaker(self, to: BreakerMode | str, by: str, why: str, *, for_ms: int = 0, job: str = JOB) -> int:
+        """Force the circuit breaker of a kind of job: ``forced_open`` lets nothing through, ``forced_closed`` everything, for so long (0:
+        until somebody says otherwise); ``closed`` ends that, or an opening, and it begins anew. With a store it holds for every process.
+        """
+        mode = choice(BreakerMode, to, "to")
+        event = OverrideBreaker(self._now_ns(), text(job, "job"), mode, whole(for_ms, "for_ms"), text(by, "by"), text(why, "why"))
+        return (await self._command(event)).record
+
     def note_refusal(self, command: str, by: str, reason: str) -> None:
         """Record that somebody asked for something in a way that never became a command; if the runner starts, when it is up."""
         event = OperatorRefused(self._now_ns(), command, by, reason)
@@ -305,6 +332,11 @@ class Operations(Engine):
             scopes=scopes,
             sweep=self._progress(desk.sweep) if desk is not None and desk.sweep is not None else None,
             overrides=desk.overrides if desk is not None else (),
+            breaker=_breaker(self.core, self._now_ns()),
+            store_code=desk.store.code if desk is not None else "",
+            store_since_ns=desk.store.since_ns if desk is not None else 0,
+            store_faults=desk.store.faults if desk is not None else (),
+            refused=_refused(self.core),
             bands={desk.config.symbols[sym]: band for sym, band in sorted(desk.bands.items()) if band} if desk is not None else {},
         )
 
@@ -381,7 +413,25 @@ def _argument(scope: str) -> str:
     return f'{"symbol" if name == scope else "strategy"}="{name}"' if scope else "no scope"
 
 
+def _breaker(core: Core, now_ns: int) -> BreakerStatus | None:
+    held, config = core.flow.breaker, core.desk.config if core.desk is not None else None
+    if held is None or config is None or config.breaker is None:
+        return None
+    s, _ = by_now(held.copy.state, config.breaker, now_ns)
+    return BreakerStatus(
+        JOB, s.mode, s.since_ns, len(s.failures), len(s.probes), s.until_ns, s.by, s.why, standing(s, config.breaker, now_ns),
+        config.store.configured and bool(to_put(held.copy)),
+    )  # fmt: skip
+
+
 def _store(desk: Desk | None) -> str:
     if desk is None or not desk.config.store.configured:
         return "none"
-    return "failing" if not desk.store.ok else "ok" if desk.store.known else "unread"
+    if desk.store.health is not StoreHealth.OK:
+        return "failing"
+    return "unfit" if desk.store.faults else "ok" if desk.store.known else "unread"
+
+
+def _refused(core: Core) -> str:
+    found = queries.refusing(core)
+    return f"{found.code}: {found.reason}" if found is not None else ""

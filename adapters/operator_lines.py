@@ -58,13 +58,25 @@ def status(answer: Fields) -> Iterator[str]:
     elif any(scope["mode"] == "frozen" for scope in s["scopes"]):
         yield "PROOF    proven empty where FROZEN"
     yield f"ORDERS   {s['open_orders']:,} open, {s['in_flight']:,} in flight, {s['unknown']:,} unknown"
-    yield f"VENUE    {'connected' if s['link_up'] else 'DOWN'}; store: {s['store']}"
+    yield f"VENUE    {'connected' if s['link_up'] else 'DOWN'}; store: {_store(s)}"
+    if s["refused"]:
+        yield f"PLACING  refused: {s['refused']}"
+    if s["breaker"] is not None:
+        untold = "; the store has not heard of it all yet" if s["breaker"]["untold"] else ""
+        yield f"BREAKER  {s['breaker']['job']} is {s['breaker']['standing']}{untold}"
     journal = f"FAILED: {s['journal_failed']}" if s["journal_failed"] else "being written" if s["journal_pending"] else "on disk"
     yield f"JOURNAL  {s['journal']}: {journal}" if s["journal"] else "JOURNAL  none"
     yield from (f"OVERRIDE {_override_line(o)}" for o in s["overrides"])
     yield from (f"BAND     {symbol} is in band {band}" for symbol, band in s["bands"].items())
     yield from _used(answer["utilization"])
     yield f"VERSION  haltcore {v['haltcore']}, log format {v['format']}, rules {v['rules']}"
+
+
+def _store(s: Fields) -> str:
+    """How the store is, and why it is no better."""
+    if s["store"] == "failing":
+        return f"failing since {views.utc(s['store_since_ns'], day=False)} UTC" + (f", {s['store_code']}" if s["store_code"] else "")
+    return f"unfit: {'; '.join(s['store_faults'])}" if s["store"] == "unfit" else str(s["store"])
 
 
 def name_of(scope: str) -> str:

@@ -16,6 +16,10 @@ always in the same order. The runner's ``now_ns`` stamps what arrives: ``at_ns``
 A request that reaches the venue more than ``place_expiry_ms`` after it left is refused, as Binance does by its ``recvWindow``; only
 that makes "not found" a proof at some moment. A process that dies and starts anew connects again: nothing is told to the
 old one any more, but what it had sent arrives all the same.
+
+Several processes of one account are several connections: the venue itself is one, and :meth:`PaperVenue.session` makes others. All see
+the same books and each other's orders in lists. A report goes to the session whose tag the order's client id begins with, if there is one
+of that tag, else to everybody; while that session has no connection it is lost, like any report to one that is away.
 """
 
 import asyncio
@@ -30,7 +34,6 @@ from ..effects import (
     Cancel,
     CancelAll,
     CancelBatch,
-    CancelTarget,
     Effect,
     FetchOpenOrders,
     FetchPositions,
@@ -42,36 +45,20 @@ from ..effects import (
     Side,
     TimeInForce,
 )
+from ..effects.ids import TAG_LENGTH
 from ..fsm.config import VenueTraits
-from ..fsm.events import (
-    EVIDENCE_CLASSES,
-    CancelRejected,
-    Event,
-    FetchedOrders,
-    FetchedPositions,
-    Found,
-    InstrumentDefined,
-    NotFound,
-    OpenOrders,
-    OrderCancelled,
-    OrderQueried,
-    OrderRejected,
-    OrderRow,
-    OutcomeKind,
-    Positions,
-    ReplaceRejected,
-)
+from ..fsm.events import EVIDENCE_CLASSES, Event, InstrumentDefined, OrderRejected, OutcomeKind
 from ..fsm.instrument import Instrument
-from ..fsm.outcomes import failed, outcome
+from ..fsm.outcomes import failed
 from .faults import Drawn, Fault, FaultPlan, FaultSource
 from .ladder import Ticket
 from .matching import Exchange
+from .paper_requests import NS_PER_MS, carry_out, replied
 from .ports import Emit, MaySend, NowNs
 
 SERVES: tuple[type[Effect], ...] = (
     Place, Replace, Cancel, CancelBatch, CancelAll, QueryOrder, FetchOpenOrders, FetchPositions,
 )  # fmt: skip
-NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
 #: What is answered instead of the reply: kind, code, text. The codes are HTTP's.
@@ -89,8 +76,9 @@ _APPLIED = (Fault.ERROR_APPLIED, Fault.UNKNOWN_ERROR)
 
 @define(eq=False)
 class _Link:
-    """One process's connection: its callbacks, its requests that wait, its reports under way in order."""
+    """One process's connection: its session's tag, its callbacks, its requests that wait, its reports under way in order."""
 
+    tag: str
     emit: Emit
     now_ns: NowNs
     may_send: MaySend
@@ -140,6 +128,8 @@ class PaperVenue:
         self._rate_limit = rate_limit
         self._place_expiry_ms = place_expiry_ms
         self._link: _Link | None = None
+        self._links: list[_Link] = []
+        self._tags: dict[str, None] = {}
         self._last_ns = 0
         self._banned_until_ns = 0
         self._arrivals: deque[int] = deque()
@@ -150,14 +140,12 @@ class PaperVenue:
 
     def connect(self, emit: Emit, now_ns: NowNs, may_send: MaySend) -> None:
         """Serve this process from now on. Whoever still waits on an earlier connection is answered IN_DOUBT."""
-        self._disconnect("a new process has connected", now_ns())
-        self._link = _Link(emit, now_ns, may_send)
-        for symbol, instrument in self.exchange.instruments.items():
-            emit(InstrumentDefined(now_ns(), symbol, instrument))
+        self._link = self._open(self._link, _Link("", emit, now_ns, may_send))
 
     async def close(self) -> None:
         """Stop. Requests that wait are answered IN_DOUBT; whatever is under way is lost, and no timer is left behind."""
-        self._disconnect("the connection was closed", self._now())
+        for link in tuple(self._links):
+            self._shut(link, "the connection was closed", link.now_ns())
         self._link = None
         for timer in self._timers.values():
             timer.cancel()
@@ -165,15 +153,38 @@ class PaperVenue:
 
     async def perform(self, effect: Effect) -> list[Event]:
         """Send one request and wait for what comes of it. Never raises for anything that the venue or the network does."""
+        return await self._perform(self._link, effect)
+
+    def session(self, tag: str) -> "PaperSession":
+        """Another connection to this venue, for another process of the account. ``tag`` is what its client ids begin with, if anything."""
+        if tag:
+            self._tags[tag] = None
+        return PaperSession(self, tag)
+
+    def _open(self, old: _Link | None, new: _Link) -> _Link:
+        if old is not None:
+            self._shut(old, "a new process has connected", new.now_ns())
+        self._links.append(new)
+        for symbol, instrument in self.exchange.instruments.items():
+            new.emit(InstrumentDefined(new.now_ns(), symbol, instrument))
+        return new
+
+    def _shut(self, link: _Link, text: str, now_ns: int) -> None:
+        self._last_ns = now_ns
+        self._links.remove(link)
+        for request in link.waiting.values():
+            if not request.reply.done():
+                request.reply.set_result([failed(request.effect, now_ns, OutcomeKind.IN_DOUBT, "disconnected", text)])
+
+    async def _perform(self, link: _Link | None, effect: Effect) -> list[Event]:
         if type(effect) not in SERVES:
             raise TypeError(f"{type(effect).__name__} is no request to a venue; route it to the performer that serves it")
-        link = self._link
         if link is None:
             return [failed(effect, self._last_ns, OutcomeKind.UNAVAILABLE, "not_connected", "nobody has connected to the venue")]
         code = link.may_send(effect)
         if code:
             return [failed(effect, link.now_ns(), OutcomeKind.REFUSED, code, "held back at the instant of sending")]
-        now_ns = self._now()
+        now_ns = link.now_ns()
         drawn = self._faults.for_request(effect, now_ns, self._place_expiry_ms)
         request = _Request(effect, link, drawn, now_ns, asyncio.get_running_loop().create_future())
         self.sent.append(effect)
@@ -216,8 +227,8 @@ class PaperVenue:
     def define(self, symbol: str, instrument: Instrument) -> None:
         """New terms for a symbol, from now on; orders that are open stay as they are."""
         self.exchange.instruments[symbol] = instrument
-        if self._link is not None:
-            self._link.emit(InstrumentDefined(self._now(), symbol, instrument))
+        for link in self._links:
+            link.emit(InstrumentDefined(link.now_ns(), symbol, instrument))
 
     # --- the way there ----------------------------------------------------------------------------------------------
 
@@ -227,7 +238,9 @@ class PaperVenue:
         if answers:
             self._travel(0, self._deliver, request, answers)
             return
-        events = self._apply(request, now_ns)
+        if isinstance(request.effect, Place):
+            self.placed[request.effect.client_id] += 1
+        events = carry_out(self.exchange, self._faults, request.effect, request.drawn, now_ns)
         fault = request.drawn.fault
         if fault is Fault.REPLY_LOST:
             return
@@ -254,87 +267,37 @@ class PaperVenue:
         if now_ns - request.sent_ns <= self._place_expiry_ms * NS_PER_MS:
             return []
         if isinstance(effect, Place):
-            return _replied(effect, OrderRejected(now_ns, effect.client_id, "request_expired"))
+            return replied(effect, OrderRejected(now_ns, effect.client_id, "request_expired"))
         return [failed(effect, now_ns, OutcomeKind.UNAVAILABLE, "request_expired", "the request arrived outside of its time window")]
-
-    def _apply(self, request: _Request, now_ns: int) -> list[Event]:
-        effect, exchange, drawn = request.effect, self.exchange, request.drawn
-        if isinstance(effect, (Cancel, CancelBatch, CancelAll)):
-            if drawn.fault is Fault.CROSSING_FILL:
-                self._cross(effect, now_ns)
-            return self._cancel(effect, drawn.fault, now_ns)
-        if isinstance(effect, Place):
-            self.placed[effect.client_id] += 1
-            return _replied(effect, exchange.place(Ticket.of(effect), now_ns))
-        if isinstance(effect, Replace):
-            return _replied(
-                effect, exchange.replace(effect.symbol, effect.client_id, effect.venue_id, effect.qty, effect.price, now_ns)
-            )
-        if isinstance(effect, QueryOrder):
-            row = exchange.query(effect.symbol, effect.client_id, effect.venue_id, effect.conditional)
-            return [OrderQueried(now_ns, effect.id, effect.order, NotFound() if row is None else Found(row))]
-        if isinstance(effect, FetchOpenOrders):
-            as_of_ns = now_ns - drawn.ms * NS_PER_MS if drawn.fault is Fault.STALE_SNAPSHOT else None
-            rows = exchange.open_orders(effect.symbol, effect.conditional, as_of_ns)
-            return [OpenOrders(now_ns, effect.id, effect.symbol, effect.conditional, FetchedOrders(rows))]
-        return [Positions(now_ns, effect.id, FetchedPositions(exchange.positions()))]
-
-    def _cancel(self, effect: Cancel | CancelBatch | CancelAll, fault: Fault, now_ns: int) -> list[Event]:
-        if isinstance(effect, Cancel):
-            return _replied(effect, self._cancel_one(effect, effect.target, now_ns))
-        if effect.symbol not in self.exchange.symbols:
-            return [failed(effect, now_ns, OutcomeKind.REFUSED, "unknown_symbol", f"{effect.symbol!r} is not traded here")]
-        done = outcome(effect, now_ns, OutcomeKind.ACKNOWLEDGED)
-        if isinstance(effect, CancelBatch):
-            return [*(self._cancel_one(effect, target, now_ns) for target in effect.targets), done]
-        if fault is Fault.CANCEL_ALL_MISSES_STOPS:
-            return [done]
-        spared: list[str] = []
-        if fault is Fault.CANCEL_ALL_SUBSET:
-            spared = self._faults.spared([row.venue_id for row in self.exchange.open_orders(effect.symbol, effect.conditional)])
-        self.exchange.cancel_all(effect.symbol, effect.conditional, now_ns, spared)
-        return [done]
-
-    def _cancel_one(self, effect: Cancel | CancelBatch, target: CancelTarget, now_ns: int) -> OrderCancelled | CancelRejected:
-        return self.exchange.cancel(effect.symbol, target.client_id, target.venue_id, effect.conditional, now_ns)
-
-    def _cross(self, effect: Cancel | CancelBatch | CancelAll, now_ns: int) -> None:
-        """A counterparty takes from the first order that this request would cancel."""
-        for row in self.exchange.open_orders(effect.symbol, effect.conditional):
-            if _aims_at(effect, row):
-                self.exchange.hit(row.venue_id, Qty(self._faults.part(row.qty - row.cum_qty)), now_ns)
-                return
 
     # --- the way back -----------------------------------------------------------------------------------------------
 
     def _deliver(self, request: _Request, events: list[Event]) -> None:
-        if request.link is not self._link:
+        link = request.link
+        if link not in self._links:
             return
-        stamped = [evolve(event, at_ns=self._now()) for event in events]
+        stamped = [evolve(event, at_ns=link.now_ns()) for event in events]
         if not request.reply.done():
             request.reply.set_result(stamped)
             return
         for event in stamped:
             if isinstance(event, EVIDENCE_CLASSES):
-                self._link.emit(event)
+                link.emit(event)
 
     def _time_out(self, request: _Request) -> None:
         if not request.reply.done():
-            answer = failed(request.effect, self._now(), OutcomeKind.IN_DOUBT, "timeout", f"no reply within {self._timeout_ms} ms")
+            now_ns = request.link.now_ns()
+            answer = failed(request.effect, now_ns, OutcomeKind.IN_DOUBT, "timeout", f"no reply within {self._timeout_ms} ms")
             request.reply.set_result([answer])
 
-    def _disconnect(self, text: str, now_ns: int) -> None:
-        if self._link is None:
-            return
-        for request in self._link.waiting.values():
-            if not request.reply.done():
-                request.reply.set_result([failed(request.effect, now_ns, OutcomeKind.IN_DOUBT, "disconnected", text)])
-
     def _report(self, report: Event) -> None:
-        """Send an execution report down the stream of whoever is connected; nobody keeps it for later."""
-        link = self._link
-        if link is None:
-            return
+        """Send an execution report down the stream of whoever it is for; nobody keeps it for later."""
+        tag = getattr(report, "client_id", "")[:TAG_LENGTH]
+        for link in self._links:
+            if link.tag == tag or tag not in self._tags:
+                self._report_to(link, report)
+
+    def _report_to(self, link: _Link, report: Event) -> None:
         drawn = self._faults.for_report(report, self._now())
         if drawn.fault is Fault.REPORT_LOST:
             return
@@ -350,14 +313,15 @@ class PaperVenue:
         self._hand_over(link, link.stream.popleft())
 
     def _hand_over(self, link: _Link, report: Event) -> None:
-        if link is self._link:
-            link.emit(evolve(report, at_ns=self._now()))
+        if link in self._links:
+            link.emit(evolve(report, at_ns=link.now_ns()))
 
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _now(self) -> int:
-        if self._link is not None:
-            self._last_ns = self._link.now_ns()
+        """The time at the venue, whose clock is that of the oldest connection."""
+        if self._links:
+            self._last_ns = self._links[0].now_ns()
         return self._last_ns
 
     def _travel(self, extra_ms: int, callback: Callable[..., None], *args: Any) -> None:
@@ -380,20 +344,30 @@ class PaperVenue:
             timer.cancel()
 
 
+class PaperSession:
+    """One process's connection to a :class:`PaperVenue` that others use too; a venue like any other. Made by ``session``."""
+
+    serves: Sequence[type[Effect]] = SERVES
+
+    def __init__(self, venue: PaperVenue, tag: str) -> None:
+        self._venue, self._tag = venue, tag
+        self._link: _Link | None = None
+
+    def connect(self, emit: Emit, now_ns: NowNs, may_send: MaySend) -> None:
+        """As the venue's; the other connections stay."""
+        self._link = self._venue._open(self._link, _Link(self._tag, emit, now_ns, may_send))
+
+    async def close(self) -> None:
+        """Let go of this connection alone. Requests that wait are answered IN_DOUBT; what is under way arrives all the same."""
+        link, self._link = self._link, None
+        if link is not None and link in self._venue._links:
+            self._venue._shut(link, "the connection was closed", link.now_ns())
+
+    async def perform(self, effect: Effect) -> list[Event]:
+        """As the venue's."""
+        return await self._venue._perform(self._link, effect)
+
+
 def _ms_up(ns: int) -> int:
     """Whole milliseconds, rounded up: who waits that long has waited long enough."""
     return -(-ns // NS_PER_MS)
-
-
-def _replied(effect: Effect, reply: Event) -> list[Event]:
-    """The exchange's word about one order, and the outcome that it means."""
-    if isinstance(reply, (OrderRejected, CancelRejected, ReplaceRejected)):
-        return [reply, failed(effect, reply.at_ns, OutcomeKind.REFUSED, reply.reason)]
-    return [reply, outcome(effect, reply.at_ns, OutcomeKind.ACKNOWLEDGED)]
-
-
-def _aims_at(effect: Cancel | CancelBatch | CancelAll, row: OrderRow) -> bool:
-    if isinstance(effect, CancelAll):
-        return True
-    targets = effect.targets if isinstance(effect, CancelBatch) else (effect.target,)
-    return any(row.client_id == target.client_id if target.client_id else row.venue_id == target.venue_id for target in targets)

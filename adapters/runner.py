@@ -10,9 +10,8 @@ by ``executed`` whether something may have happened.
 
 import secrets
 from collections.abc import Callable
-from typing import TypeVar
 
-from ..effects import OrdType, Place, Replace, Side, TimeInForce, Trigger
+from ..effects import ClaimGuard, OrdType, Place, Replace, Side, TimeInForce, Trigger
 from ..effects import bps as to_bps
 from ..effects import price as to_price
 from ..effects import qty as to_qty
@@ -33,14 +32,13 @@ from ..fsm.events import (
 from ..fsm.order import Ended, Order, is_done
 from . import arguments
 from .answers import CommandRejected, OrderDenied, OrderHandle, OrderInDoubt, OrderRefused, RunnerStopped
-from .arguments import Number, choice, flag, text
+from .arguments import Number, choice, flag, intention, text
 from .operations import Operations
 
 #: The type of an order that says none, by whether it has a stop price, and a price.
 _TYPES = {
     (False, False): OrdType.MARKET, (False, True): OrdType.LIMIT, (True, False): OrdType.STOP_MARKET, (True, True): OrdType.STOP_LIMIT,
 }  # fmt: skip
-E = TypeVar("E", Place, Replace)
 
 
 class Runner(Operations):
@@ -71,26 +69,30 @@ class Runner(Operations):
         trader: str = "",
         client: str = "",
         explain: bool = False,
+        once: str | None = None,
         wait: bool = True,
     ) -> OrderHandle:
         """Place an order. Numbers are exact: str, int or Decimal. ``type`` is limit when there is a price, else market; with a stop price
         it is stop_limit or stop_market. ``strategy``, ``trader`` and ``client`` say on whose behalf; with ``explain`` a denial names in
-        ``codes`` every check that failed.
+        ``codes`` every check that failed. ``once`` names the intention behind the order, in at most 128 characters: of all orders with the
+        same one at most one is placed, by whichever process of the account, and however often it is asked for; it may be said again until
+        that is answered. None is an order that may be placed more than once.
 
         With ``wait`` the call returns once the order is live or done. Raises OrderDenied (the gate, ``executed`` False), OrderRefused (the
-        venue, ``executed`` False), OrderInDoubt (``executed`` None: it may be live, and is being asked for), ValueRefused (an argument).
+        venue, or the claim in the store was not granted: ``executed`` False), OrderInDoubt (``executed`` None: it may be live, and is being
+        asked for), ValueRefused (an argument).
         """
         event = self._submission(
-            symbol, side, qty, price, type, stop_price, tif, post_only, reduce_only, strategy, trader, client, explain
+            symbol, side, qty, price, type, stop_price, tif, post_only, reduce_only, strategy, trader, client, explain, once
         )
         self._not_overloaded()
-        place = next(effect for effect in (await self._command(event)).effects if isinstance(effect, Place))
+        request = next(effect for effect in (await self._command(event)).effects if isinstance(effect, (Place, ClaimGuard)))
+        order = self._order(request.order)
         if wait:
-            await self._answered(place, lambda: _heard_of(self._order(place.order)))
-            order = self._order(place.order)
-            if order.unknown:
-                raise OrderInDoubt("in_doubt", "no word whether the venue has it; it is being asked for", place.client_id)
-        return OrderHandle(self, place.order, place.client_id)
+            await self._answered(request, lambda: _heard_of(self._order(order.key)), placing=True)
+            if self._order(order.key).unknown:
+                raise OrderInDoubt("in_doubt", "no word whether the venue has it; it is being asked for", order.spec.client_id)
+        return OrderHandle(self, order.key, order.spec.client_id)
 
     async def cancel(self, order: OrderHandle, *, wait: bool = True) -> OrderHandle:
         """Cancel an order; with ``wait``, return when it has ended by evidence (which may be that it was filled)."""
@@ -109,9 +111,9 @@ class Runner(Operations):
         key = self._key(order)
         event = ReplaceOrder(self._now_ns(), key, to_qty(qty), to_price(price) if price is not None else None, flag(explain, "explain"))
         self._not_overloaded()
-        replace = next(effect for effect in (await self._command(event)).effects if isinstance(effect, Replace))
+        request = next(effect for effect in (await self._command(event)).effects if isinstance(effect, (Replace, ClaimGuard)))
         if wait:
-            await self._answered(replace, lambda: self._order(key).requests.replace is None)
+            await self._answered(request, lambda: self._order(key).requests.replace is None)
         return order
 
     async def edge(self, symbol: str, bps: Number) -> None:
@@ -163,11 +165,12 @@ class Runner(Operations):
         strategy: str = "",
         trader: str = "",
         client: str = "",
+        once: str | None = None,
     ) -> queries.WhatIf:
         """What the gate would say to this order now, check by check, with the exposure before and after. Changes nothing."""
         return queries.what_if(
             self.core,
-            self._submission(symbol, side, qty, price, type, stop_price, tif, post_only, reduce_only, strategy, trader, client, True),
+            self._submission(symbol, side, qty, price, type, stop_price, tif, post_only, reduce_only, strategy, trader, client, True, once),
         )
 
     def positions(self) -> tuple[queries.Holding, ...]:
@@ -182,7 +185,7 @@ class Runner(Operations):
 
     def _submission(
         self, symbol: object, side: object, qty: Number, price: Number | None, kind: object, stop_price: Number | None, tif: object,
-        post_only: object, reduce_only: object, strategy: object, trader: object, client: object, explain: object,
+        post_only: object, reduce_only: object, strategy: object, trader: object, client: object, explain: object, once: object,
     ) -> SubmitOrder:  # fmt: skip
         ordered = choice(OrdType, kind, "type") if kind is not None else _TYPES[stop_price is not None, price is not None]
         return SubmitOrder(
@@ -190,23 +193,26 @@ class Runner(Operations):
             to_price(price) if price is not None else None, ordered,
             to_price(stop_price, "stop_price") if stop_price is not None else None, choice(TimeInForce, tif, "tif"),
             flag(post_only, "post_only"), flag(reduce_only, "reduce_only"), text(strategy, "strategy"), text(trader, "trader"),
-            text(client, "client"), flag(explain, "explain"),
+            text(client, "client"), flag(explain, "explain"), intention(once),
         )  # fmt: skip
 
-    async def _answered(self, request: Place | Replace, answer: Callable[[], bool]) -> None:
+    async def _answered(self, request: Place | Replace | ClaimGuard, answer: Callable[[], bool], placing: bool = False) -> None:
         """Wait for the answer to a request that adds risk. Raises what became of it instead."""
-        self._refusals[request.id] = "", ""
+        client_id = self._order(request.order).spec.client_id
+        self._listening.refusals[request.id] = "", ""
         try:
             await self._until(answer)
-            code, text = self._refusals[request.id]
+            code, text = self._listening.refusals[request.id]
         except RunnerStopped as stopped:
-            raise OrderInDoubt(stopped.code, f"{stopped.reason}; the request was under way", request.client_id) from stopped
+            if self._order(request.order).claiming:
+                raise OrderRefused(stopped.code, f"{stopped.reason}; it waited for its claim and was never sent", client_id) from stopped
+            raise OrderInDoubt(stopped.code, f"{stopped.reason}; the request was under way", client_id) from stopped
         finally:
-            del self._refusals[request.id]
-        if not code and isinstance(request, Place) and self._order(request.order).ended is Ended.REJECTED:
+            del self._listening.refusals[request.id]
+        if not code and placing and self._order(request.order).ended is Ended.REJECTED:
             code, text = "refused", "the venue refused it"
         if code:
-            raise OrderRefused(code, text or "the venue gave no reason", request.client_id)
+            raise OrderRefused(code, text or "the venue gave no reason", client_id)
 
     def _not_overloaded(self) -> None:
         if self._hands.adding >= self._max_adding:

@@ -4,12 +4,14 @@ A venue may send text that UTF-8 cannot hold (half of a surrogate pair, from slo
 also give numbers beyond any market, or what is no event at all: there is nothing in its place, so it is refused.
 """
 
+import os.path
 from functools import cache
 from typing import Any, TypeVar
 
 import attrs
 
 from ..fsm.codec import EVENTS, CodecError
+from ..fsm.failure_words import redact
 
 T = TypeVar("T")
 
@@ -17,6 +19,23 @@ T = TypeVar("T")
 def printable(text: str) -> str:
     """The text, with a question mark in place of every letter that cannot be written."""
     return text.encode("utf-8", "replace").decode()
+
+
+def told(error: BaseException) -> str:
+    """An exception as a log may hold it: its class, its words without what looks like a secret, and the line that raised it.
+
+    Instead of a traceback, which prints those words as they are, and those of every exception behind it: a venue's client puts the
+    request with its signature there. Raises nothing.
+    """
+    try:
+        words = printable(redact(str(error)))
+    except Exception:
+        words = "it has no words"
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    at = f" (line {last.tb_lineno} of {os.path.basename(last.tb_frame.f_code.co_filename)})" if last is not None else ""
+    return f"{type(error).__name__}: {words}{at}"
 
 
 def writable(value: T) -> T:

@@ -16,6 +16,7 @@ from ..effects import (
     Cancel,
     CancelAll,
     CancelBatch,
+    ClaimGuard,
     Denied,
     Effect,
     Mode,
@@ -36,6 +37,7 @@ from ..fsm.events import (
     Event,
     FetchFailed,
     Found,
+    GuardAnswer,
     NotFound,
     OpenOrders,
     OrderQueried,
@@ -175,6 +177,11 @@ def _ends(moment: Moment, key: int) -> bool:
 
 def _refusal(end: Moment) -> str:
     event = end.event
+    if isinstance(event, GuardAnswer):
+        denied = next((effect for effect in end.effects if isinstance(effect, Denied)), None)
+        return f"it was never sent, {denied.code}: {denied.reason}" if denied is not None else "it was never sent"
+    if isinstance(event, Restarted):
+        return "it waited for its claim when the process died, and was never sent"
     if isinstance(event, OrderRejected):
         return f"the venue refused it ({event.reason})"
     if isinstance(event, Outcome):
@@ -183,7 +190,6 @@ def _refusal(end: Moment) -> str:
     if isinstance(event, OrderQueried) and isinstance(event.result, NotFound):
         return "the venue does not know it, and by then the request could no longer arrive"
     return "the venue says that it was refused"
-
 
 
 def _cause(case: Case, key: int, name: str) -> str:
@@ -222,7 +228,8 @@ def rule_of(moment: Moment, key: int) -> str:
     if order is None or desk is None:
         return ""
     found = _judged(moment.event, order)
-    if found is None:
+    granted = isinstance(moment.event, GuardAnswer) and not any(isinstance(effect, Denied) for effect in moment.effects)
+    if found is None or granted:
         return ""
     kind, report, judged = found
     times = Times(max(moment.before.now_ns, moment.event.at_ns), desk.config.venue.place_expiry_ms * _NS_PER_MS)
@@ -240,6 +247,9 @@ def _judged(event: Event, order: Order) -> tuple[str, object, Order] | None:
         return kind_of(event), report, without_query(order)
     if isinstance(event, Outcome):
         return (kind_of(event), event, order) if event.order == order.key else None
+    if isinstance(event, GuardAnswer):
+        kind = "place_unclaimed" if order.claiming else "replace_unclaimed"
+        return (kind, event, order) if event.order == order.key else None
     if isinstance(event, EVIDENCE_CLASSES):
         return (kind_of(event), event, order) if event.client_id == order.spec.client_id else None
     if isinstance(event, OpenOrders) and not isinstance(event.result, FetchFailed):
@@ -351,7 +361,11 @@ def record_sentence(moment: Moment, index: int | None, names: Names) -> str:
         if isinstance(effect, ModeChanged):
             return _mode_sentence(effect)
         if isinstance(effect, Place):
-            return f"Order {effect.client_id} was sent because all {len(CHECKS)} checks of the gate passed."
+            claimed = " and its claim was granted" if isinstance(moment.event, GuardAnswer) else ""
+            return f"Order {effect.client_id} was sent because all {len(CHECKS)} checks of the gate passed{claimed}."
+        if isinstance(effect, ClaimGuard):
+            what = "is claimed in the store before it is sent"
+            return f"Order {names(effect.order)} passed all {len(CHECKS)} checks of the gate; it {what}."
         if isinstance(effect, _CANCELS):
             return _cancel_sentence(moment, effect)
     told = next((effect for effect in chosen if isinstance(effect, Alert)), None)
