@@ -10,6 +10,8 @@ from unittest.mock import patch
 
 import attrs
 from haltcore.effects import (
+    CheckStore,
+    ClaimGuard,
     ClearFreeze,
     Effect,
     Fence,
@@ -21,6 +23,7 @@ from haltcore.effects import (
     ReadFreeze,
     Replace,
     SetTimer,
+    SettleGuard,
     TimeInForce,
     Trigger,
     bps,
@@ -39,15 +42,20 @@ from haltcore.fsm.events import (
     EdgeUpdate,
     Event,
     Freeze,
+    GuardAnswer,
+    GuardKind,
     LatchRow,
     LeaseAnswer,
     LeaseKind,
     OrderReplaced,
     OutcomeKind,
     PositionRow,
+    ReplaceOrder,
     ReportStatus,
     SetReduceOnly,
     Stopping,
+    StoreChecked,
+    StoreHealth,
     TimerFired,
     Unfreeze,
     VenueLink,
@@ -158,7 +166,7 @@ class Life:
             max_inventory_usd=usd("5000"), max_total_notional=usd("8000"), edge_freeze_threshold_bps=bps("10"), max_open_orders=12,
             message_rate=Rate(30, 1_000), duplicate_window_ms=50, prevent_self_match=draw.random() < 0.5,
         )  # fmt: skip
-        store = StorePolicy(configured=draw.random() < 0.4)
+        store = StorePolicy(configured=draw.random() < 0.4, guard=seed % 2 == 0)
         self.session = Taped(limits=figures if draw.random() < 0.8 else Limits(), store=store)
         self.waiting: list[Effect] = []
         self.session.mark(100)
@@ -182,7 +190,7 @@ class Life:
             tif = draw.choice((TimeInForce.GTC, TimeInForce.GTC, TimeInForce.IOC))
             session.ask(draw.choice((BUY, SELL)), draw.randint(1, 30), draw.randint(95, 105), draw.choice((BTC, ETH)), tif=tif)
         elif roll < 0.85:
-            session.replace(self._key(), draw.randint(1, 40), draw.randint(95, 105))
+            session.feed(ReplaceOrder(session.now, self._key(), qty(draw.randint(1, 40)), price(draw.randint(95, 105))))
         else:
             session.cancel(self._key())
 
@@ -214,6 +222,11 @@ class Life:
             session.latch(effect, *[LatchRow("", 1, Trigger.MANUAL, "peer", "peer")] * (draw.random() < 0.1))
         elif "Lease" in type(effect).__name__:
             session.feed(LeaseAnswer(now, effect.id, draw.choice(list(LeaseKind)), Fence(1, 1), now + 30_000 * MS, "somebody"))
+        elif isinstance(effect, (ClaimGuard, SettleGuard)):
+            kind = draw.choice([GuardKind.CLAIMED] * 8 + list(GuardKind)) if isinstance(effect, ClaimGuard) else GuardKind.SETTLED
+            session.feed(GuardAnswer(now, effect.id, effect.order, kind, now + 2_000 * MS, "", "", ""))
+        elif isinstance(effect, CheckStore):
+            session.feed(StoreChecked(now, effect.id, StoreHealth.OK, (), ()))
         else:
             session.outcome(effect)
 

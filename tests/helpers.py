@@ -16,6 +16,7 @@ from haltcore.effects import (
     Cancel,
     CancelAll,
     CancelBatch,
+    ClaimGuard,
     ClearFreeze,
     Denied,
     Effect,
@@ -51,6 +52,8 @@ from haltcore.fsm.events import (
     FetchFailed,
     Found,
     Freeze,
+    GuardAnswer,
+    GuardKind,
     LatchAnswer,
     LatchKind,
     LatchRow,
@@ -216,7 +219,15 @@ class Session:
     def submit(self, side: Side = BUY, amount: Number = 10, at: Number | None = 100, symbol: str = BTC, **fields: Any) -> int:
         """Submit an order that the gate lets through; its key."""
         self.ask(side, amount, at, symbol, **fields)
+        self.grant()
         return self.one(Place).order
+
+    def grant(self) -> tuple[Effect, ...]:
+        """The store grants the claim of the last step, if there is one."""
+        for claim in self.got(ClaimGuard):
+            until_ns = self.now + claim.valid_ms * MS
+            self.feed(GuardAnswer(self.now, claim.id, claim.order, GuardKind.CLAIMED, until_ns, "", "", ""))
+        return self.effects
 
     def working(self, side: Side = BUY, amount: Number = 10, at: Number | None = 100, symbol: str = BTC, **fields: Any) -> int:
         """Submit an order and let the venue take and accept it; its key."""
@@ -237,7 +248,8 @@ class Session:
 
     def replace(self, key: int, amount: Number, at: Number | None = 100) -> tuple[Effect, ...]:
         """Ask to replace."""
-        return self.feed(ReplaceOrder(self.now, key, qty(amount), price(at) if at is not None else None))
+        self.feed(ReplaceOrder(self.now, key, qty(amount), price(at) if at is not None else None))
+        return self.grant()
 
     def freeze(self, symbol: str = "", trigger: Trigger = Trigger.MANUAL, reason: str = "a test") -> tuple[Effect, ...]:
         """Freeze a scope."""

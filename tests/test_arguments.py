@@ -8,7 +8,22 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from haltcore.adapters.arguments import MAX_TEXT, choice, defined, figures, flag, instrument, scope, text, whole, words
+from haltcore.adapters.arguments import (
+    MAX_INTENTION,
+    MAX_TEXT,
+    at_least,
+    choice,
+    defined,
+    figures,
+    flag,
+    instrument,
+    intention,
+    milliseconds,
+    scope,
+    text,
+    whole,
+    words,
+)
 from haltcore.effects import Price, Side, ValueRefused, bps, price, qty, usd
 from haltcore.fsm.config import ConfigRefused
 from haltcore.fsm.instrument import Instrument
@@ -33,6 +48,16 @@ def test_what_is_no_text_a_log_can_hold_is_refused(value: object) -> None:
     with pytest.raises(ValueRefused, match=r"^why: "):
         text(value, "why")
     assert text(words(value), "why") == words(value), "made to fit, it is one"
+
+
+def test_an_intention_has_a_name_or_there_is_none() -> None:
+    assert intention(None) == ""
+    for name in ("s", "signal-4711", "é" * MAX_INTENTION):
+        assert intention(name) == name
+    for value in ("", "x" * (MAX_INTENTION + 1), "x" * 5_000, b"signal", 5, True, "\ud800", ["s"]):
+        with pytest.raises(ValueRefused, match=r"^once: give the intention a name of 1 to 128 .*leave it out \(None\)") as refused:
+            intention(value)
+        assert len(str(refused.value)) < 250, "and not thousands of letters"
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", None])
@@ -119,3 +144,14 @@ def test_a_figure_that_cannot_be_read_is_named(changes: Any, told: str) -> None:
         figures(NO_LIMITS, changes)
     assert str(refused.value).startswith(told)
     assert len(str(refused.value)) < 400
+
+
+def test_times_and_counts_of_a_constructor() -> None:
+    assert [milliseconds(1, "ttl_ms"), milliseconds(900_000, "ttl_ms")] == [1, 900_000]
+    assert [at_least(1, 1, "batch"), at_least(0, 0, "keep")] == [1, 0]
+    for value in (0, -1, 9e5, True, None, "900", 10**12):
+        with pytest.raises(ValueRefused, match=r"^ttl_ms: .* is no whole number of milliseconds; give 1 to 31622400000$"):
+            milliseconds(value, "ttl_ms")
+    for value, word in ((0, r"^batch: 0; give 1 or more$"), (16.0, r"^batch: 16\.0 is no whole number"), (True, "^batch: True")):
+        with pytest.raises(ValueRefused, match=word):
+            at_least(1, value, "batch")

@@ -70,7 +70,7 @@ def everything_may_be_sent(patch: pytest.MonkeyPatch) -> None:
 
 
 def epoch_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(freeze, "_epoch_floor", lambda *_: 0)
+    patch.setattr(freeze, "epoch_floor", lambda *_: 0)
 
 
 def revive(o: Order, e: Any, t: Any) -> Any:

@@ -204,7 +204,7 @@ def test_a_record_with_a_right_hash_and_a_wrong_number_is_refused() -> None:
 
 def test_a_header_with_a_wrong_shape_is_refused() -> None:
     body = SEALED[0].split(b',"prev"')[0]
-    changes = ((b'"first":1', b'"first":2'), (b'"config":{}', b'"config": {}'), (b'"rules":2', b'"rules":"2"'), (b',"segment":1', b""))
+    changes = ((b'"first":1', b'"first":2'), (b'"config":{}', b'"config": {}'), (b'"rules":3', b'"rules":"3"'), (b',"segment":1', b""))
     for old, new in changes:
         assert fault([forged(body.replace(old, new), NO_HASH)]).fault is Fault.MALFORMED
     assert fault([forged(body, "a" * 64)]).fault is Fault.MALFORMED
@@ -225,10 +225,10 @@ def test_segments_meet() -> None:
 def test_other_versions_are_named() -> None:
     body = SEALED[0].split(b',"prev"')[0]
     for old, new, word in (
-        (b'"format":2', b'"format":3', "format 3, written by haltcore 0.1.0; this version reads format 1 to 2"),
-        (b'"format":2', b'"format":0', "format 0"),
-        (b'"rules":2', b'"rules":3', "rules 3"),
-        (b'"format":2,', b'"format":9,"new":1,', "0.1.0"),
+        (b'"format":3', b'"format":4', "format 4, written by haltcore 0.1.0; this version reads format 1 to 3"),
+        (b'"format":3', b'"format":0', "format 0"),
+        (b'"rules":3', b'"rules":4', "rules 4"),
+        (b'"format":3,', b'"format":9,"new":1,', "0.1.0"),
     ):
         with pytest.raises(Unsupported, match=word):
             read([forged(body.replace(old, new), NO_HASH)])
@@ -238,15 +238,15 @@ def test_an_old_format_is_read_through_its_upcasters() -> None:
     def change(line: dict[str, object]) -> dict[str, object]:
         return {("event" if key == "input" else key): (FORMAT if key == "format" else value) for key, value in line.items()}
 
-    body = SEALED[0].split(b',"prev"')[0].replace(b'"format":2', b'"format":1')
+    body = SEALED[0].split(b',"prev"')[0].replace(b'"format":3', b'"format":2')
     header = forged(body, NO_HASH)
     record = forged(b'{"n":1,"input":{},"effects":[]', msgspec.json.decode(header)["hash"])
-    chain = Chain("old.jsonl", upcasters=Upcasters([Step(1, FORMAT, change)], FORMAT))
+    chain = Chain("old.jsonl", upcasters=Upcasters([Step(FORMAT - 1, FORMAT, change)], FORMAT))
     lines = list(chain.read([header, record]))
     assert isinstance(lines[1], Record)
     assert bytes(lines[1].event) == b"{}"
     assert chain.header is not None
-    assert (chain.format, chain.header.format) == (1, FORMAT)
+    assert (chain.format, chain.header.format) == (FORMAT - 1, FORMAT)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100, 10_000])

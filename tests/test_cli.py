@@ -25,6 +25,7 @@ from haltcore.adapters.runner import Runner
 from haltcore.fsm import invariants, order_rules
 from haltcore.fsm.invariants import Invariant
 from haltcore.fsm.order_change import Note
+from haltcore.fsm.record import FORMAT
 
 PROGRAM = [sys.executable, "-c", "from haltcore.adapters.cli import main; main(prog_name='haltcore')"]
 VERBS = (["replay"], ["show"], ["why", "--seq", "3"])
@@ -77,7 +78,7 @@ def test_help_names_every_exit_code_and_verb() -> None:
 def test_version() -> None:
     result = run("--version")
     assert result.exit_code == 0
-    assert "format 2" in result.output
+    assert f"format {FORMAT}," in result.output
 
 
 @pytest.mark.parametrize(
@@ -207,11 +208,11 @@ def test_one_flipped_byte_names_its_line(log: Path, verb: list[str]) -> None:
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
 def test_a_log_from_the_future(log: Path, verb: list[str]) -> None:
     first, rest = log.read_bytes().split(b"\n", 1)
-    body = first[: first.index(b',"hash"')].replace(b'"format":2', b'"format":9')
+    body = first[: first.index(b',"hash"')].replace(b'"format":%d' % FORMAT, b'"format":99')
     log.write_bytes(body + b',"hash":"%b"}\n' % hashlib.sha256(body).hexdigest().encode() + rest)
     result = run(*verb, str(log))
     assert result.exit_code == 5
-    assert "format 9" in result.output
+    assert "format 99" in result.output
 
 
 # --- replay -----------------------------------------------------------------------------------------------------------

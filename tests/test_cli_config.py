@@ -77,6 +77,11 @@ def test_what_can_run_is_summed_up(good: Path, monkeypatch: pytest.MonkeyPatch) 
     result = run("mm.toml")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
+    assert lines[5:8] == [
+        "  store        nowhere", "  account      none; give account in [store], the same in every process of the account",
+        "  NOT HERE     where is the store? Give url in [store] of the settings, or set the environment variable HALTCORE_STORE_URL",
+    ]  # fmt: skip
+    del lines[5:8]
     assert lines[:6] == [
         "mm.toml: can run",
         "  session      mm00001",
@@ -98,6 +103,54 @@ def test_what_can_run_is_summed_up(good: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "  ETH/USDT:USDT: multiplier 10, inverse" in lines
 
 
+def test_store_and_breaker_are_summed_up_without_any_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PW", "s3cret")
+    file = tmp_path / "shared.toml"
+    file.write_text('symbols = ["A"]\n[store]\nconfigured = true\nurl = "redis://:${PW}@h/0"\naccount = "main"\n[breaker]\n')
+    result = run(str(file))
+    assert result.exit_code == 0
+    assert "  store        redis://:${PW}@h/0\n  account      main\n" in result.stdout
+    assert "  breaker        opens at 10 failed placements within 300000 ms; after 60000 ms 3 may try\n" in result.stdout
+    shown = run(str(file), "--show").stdout
+    assert 'url = "redis://:${PW}@h/0"\naccount = "main"\n' in shown
+    answer = run(str(file), "-o", "json").stdout
+    where = "redis://:${PW}@h/0"
+    assert json.loads(answer)["store"] == {"url": where, "account": "main", "connects_to": where, "problem": ""}
+    assert "s3cret" not in result.stdout + shown + answer
+    file.write_text(file.read_text().replace("= true", "= false").replace("[breaker]\n", "[breaker]\nopen_ms = 0\n"))
+    assert "redis://:${PW}@h/0; not used, configured = false\n" in run(str(file)).stdout
+    assert "within 300000 ms; a person closes it\n" in run(str(file)).stdout
+
+
+def test_what_the_environment_does_to_the_store_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PW", raising=False)
+    file = tmp_path / "shared.toml"
+    text = 'symbols = ["A"]\n[store]\nconfigured = true\nurl = "redis://:${PW}@h/0"\naccount = "main"\n'
+    file.write_text(text)
+    result = run(str(file))
+    assert "  NOT HERE     the environment variable PW is not set" in result.stdout
+    assert "PW is not set" in json.loads(run(str(file), "-o", "json").stdout)["store"]["problem"]
+    monkeypatch.setenv("HALTCORE_STORE_URL", "redis://:s3cret@h2:7/1")
+    told = run(str(file)).stdout
+    assert "  store        redis://h2:7/1 (HALTCORE_STORE_URL, instead of redis://:${PW}@h/0)\n" in told
+    assert "NOT HERE" not in told
+    assert "s3cret" not in told
+    monkeypatch.delenv("HALTCORE_STORE_URL")
+    file.write_text('symbols = ["A"]\n[store]\nconfigured = true\n')
+    told = run(str(file)).stdout
+    assert "  store        nowhere\n  account      none; give account in [store]" in told
+    assert "  NOT HERE     where is the store?" in told
+
+
+def test_a_session_beside_a_shared_store_is_noted(tmp_path: Path) -> None:
+    file = tmp_path / "shared.toml"
+    store = '[store]\nconfigured = true\nurl = "redis://h"\naccount = "main"\n'
+    for session, configured, noted in (("session", True, True), ("session", False, False), ("", True, False)):
+        line = 'session = "mm00001"\n' if session else ""
+        file.write_text(f'{line}symbols = ["A"]\n{store if configured else ""}')
+        assert (f"{file}:1: session: processes that share a store need a session each" in run(str(file)).stdout) is noted
+
+
 def test_a_file_without_limits_says_so(tmp_path: Path) -> None:
     file = tmp_path / "bare.toml"
     file.write_text('symbols = ["A"]')
@@ -105,7 +158,8 @@ def test_a_file_without_limits_says_so(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "  session      drawn at the start\n" in result.stdout
     assert "LIMITS   none at all" in result.stdout
-    assert "cool_down      none: only a person lifts a freeze" in result.stdout
+    assert "cool_down      none: only a person lifts a freeze\n  breaker        none\n" in result.stdout
+    assert "  store " not in result.stdout
 
 
 def test_show_prints_what_could_stand_in_the_file(good: Path, tmp_path: Path) -> None:
@@ -128,7 +182,7 @@ def test_show_keeps_its_output_free_of_faults(bad: Path) -> None:
 def test_the_effective_configuration_as_json(good: Path) -> None:
     answer = json.loads(run(str(good), "-o", "json").stdout)
     assert (answer["runs"], answer["exit_code"], answer["hash"]) == (True, 0, config_hash(parse(FULL).config))
-    assert answer["notes"] == []
+    assert [note["key"] for note in answer["notes"]] == ["session"]
     assert answer["config"]["session"] == "mm00001"
     assert answer["config"]["limits"]["max_total_notional"] == "50000.5"
     assert {"rule": "account", "figure": "message_rate", "value": "100/1s"} in answer["limits"]

@@ -7,6 +7,7 @@ runner, for what it says when there is none; last, a few real processes.
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,10 +21,14 @@ from click.testing import CliRunner, Result
 from haltcore.adapters import cli_operate
 from haltcore.adapters.cli import main
 from haltcore.adapters.control import TOKEN_VARIABLE
+from haltcore.adapters.coordination import Latch, StoreFailed
+from haltcore.adapters.memory_state import MemoryState
+from haltcore.adapters.memory_store import MemoryStore
 from haltcore.effects import Mode, qty, usd
-from haltcore.fsm.config import SweepPolicy
-from haltcore.fsm.events import FetchedPositions, Freeze, OperatorRefused, PositionRow, Positions, Unfreeze, VenueLink
+from haltcore.fsm.config import StoreCheck, StorePolicy, SweepPolicy
+from haltcore.fsm.events import FetchedPositions, Freeze, OperatorRefused, PositionRow, Positions, StoreHealth, Unfreeze, VenueLink
 from haltcore.fsm.limits import LimitRule, Limits, Rate
+from haltcore.fsm.record import FORMAT
 from haltcore.fsm.verdict import Kind
 
 from tests.helpers import BTC, config
@@ -32,7 +37,7 @@ from tests.test_control_socket import HERE, live, until
 
 PROGRAM = [sys.executable, "-c", "from haltcore.adapters.cli import main; main(prog_name='haltcore')"]
 WHO = ("--who", "ops", "--why", "because")
-VERBS = ("freeze", "unfreeze", "status", "limits", "reduce-only", "restrict", "reenable")
+VERBS = ("freeze", "unfreeze", "status", "limits", "reduce-only", "restrict", "reenable", "breaker")
 
 
 def run(*arguments: str, given: str | None = None) -> Result:
@@ -64,6 +69,48 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("HALTCORE_SOCKET", path)
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     return path
+
+
+# --- with a store -------------------------------------------------------------------------------------------------------
+
+
+class LockedStore(MemoryStore):
+    """One that lets nobody in, as with a wrong password."""
+
+    async def read_latch(self, author: str) -> Latch:  # noqa: ARG002
+        raise StoreFailed(StoreHealth.UNAVAILABLE, "store_auth", "wrong password")
+
+
+SHARED = StorePolicy(configured=True, check=StoreCheck.OFF)
+
+
+@live
+async def test_why_the_store_fails_and_that_nothing_is_placed_is_on_the_screen(place: str) -> None:
+    async with Rig(conf=config(store=SHARED), store=LockedStore(MemoryState(lambda: 0)), control=place) as rig:
+        await until(lambda: rig.bot.status().store == "failing")
+        screen = (await beside("status")).output
+        assert re.search(r"VENUE    connected; store: failing since \d\d:\d\d:\d\d\.\d{3} UTC, store_auth\n", screen)
+        assert "PLACING  refused: not_ready: the store's freeze latch has not been read yet (store_auth)\n" in screen
+        status = (await told("status"))["status"]
+        assert (status["store"], status["store_code"]) == ("failing", "store_auth")
+        assert status["refused"].startswith("not_ready: ")
+        assert [alert.code for alert in rig.alerts if alert.code.startswith("store")] == ["store_lost"]
+
+
+@live
+async def test_what_holds_in_this_process_alone_is_said_to(place: str) -> None:
+    here = "in this process; others of the account have their own"
+    commands = (
+        ("reduce-only", "on"), ("restrict", BTC), ("limits", "set", "max_order_value=500"),
+        ("limits", "override", "max_order_value=600", "--for", "15m"),
+    )  # fmt: skip
+    async with Rig(conf=config(store=SHARED), store=MemoryStore(MemoryState(lambda: 0)), control=place) as rig:
+        for command in commands:
+            assert here in (await beside(*command, *WHO)).output.splitlines()[0], command
+        assert "PLACING" not in (await beside("status")).output, rig.bot.status().refused
+    async with Rig(control=place) as rig:
+        for command in commands:
+            assert here not in (await beside(*command, *WHO)).output, command
 
 
 # --- freeze and unfreeze ----------------------------------------------------------------------------------------------
@@ -199,7 +246,7 @@ async def test_status_is_one_screen(place: str) -> None:
         assert "PROOF    proven empty where FROZEN" in text
         assert "\x1b" not in text
         answer = await told("status")
-        assert (answer["status"]["scopes"][0]["reason"], answer["versions"]["format"]) == ("venue\x1b[2J ill", 2)
+        assert (answer["status"]["scopes"][0]["reason"], answer["versions"]["format"]) == ("venue\x1b[2J ill", FORMAT)
 
 
 @live

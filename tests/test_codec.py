@@ -117,7 +117,7 @@ def test_the_text_is_pinned() -> None:
     assert EVENTS.encode(submit).startswith(start)
     assert STATE.encode(EMPTY) == (
         b'{"seq":0,"now_ns":1,"orders":[],"closed":[],"books":[],"account":{"worst":"0","gain":"0","open_orders":0},"teams":[],'
-        b'"flow":{"messages":"0","rejects":"0","executions":[],"intents":[],"feeds":[],"edges":[],"days":[],"day_ends_ns":0,"intents_ns":0,"intents_before":[]},"desk":null}'
+        b'"flow":{"messages":"0","rejects":"0","executions":[],"intents":[],"feeds":[],"edges":[],"days":[],"day_ends_ns":0,"intents_ns":0,"intents_before":[],"guards":[],"breaker":null,"unsaid":[],"telling":0,"intention":0,"vouching":null},"desk":null}'
     )
 
 
@@ -189,6 +189,7 @@ FILL = EVENTS.encode(OrderFilled(7, "c", "v", "t", qty("0.01"), price("5"), qty(
         (b"{", r"not JSON"),
         (b"\xff", r"not JSON"),
         (b"", r"not JSON"),
+        (b"[" * 100_000, r"not JSON"),
         (EVENTS.encode(SubmitOrder(1, "A", Side.BUY, qty("1"))).replace(b'"buy"', b'"bid"'), r"SubmitOrder.*bid.*side"),
         (EVENTS.encode(Started(1, CONFIGS[0])).replace(b"mm1abcd", b"MM1ABCD"), r"(?s)Started\.config.*session"),
     ],

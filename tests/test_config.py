@@ -14,6 +14,7 @@ from haltcore.effects import Bps, Usd, bps, qty, usd
 from haltcore.fsm.config import (
     MAX_STRATEGIES,
     MAX_SYMBOLS,
+    BreakerPolicy,
     Config,
     ConfigRefused,
     CoolDown,
@@ -136,6 +137,11 @@ FAULTS: list[tuple[str, object, str]] = [
     ("store.configured", None, "None is neither True nor False"),
     ("store.lease_renew_ms", 30_000, "30000 is not below store.lease_ttl_ms, 30000"),
     ("store.latch_poll_ms", None, "None is a NoneType; give a whole number"),
+    ("store.lease_cap_ms", 29_999, "29999 is below store.lease_ttl_ms, 30000"),
+    ("store.guard", 1, "1 is neither True nor False"),
+    ("store.claim_ms", 259_200_001, "259200001 is above store.guard_ttl_ms, 259200000"),
+    ("store.guard_ttl_ms", 0, "0 is out of range; give 1 to"),
+    ("store.check", "strict", "'strict' is no policy"),
     ("seed", 2**63, "is out of range; give -9223372036854775807 to 9223372036854775807"),
     ("seed", 10**5000, "a number without end is out of range"),
     ("seed", "7", "'7' is a str; give a whole number"),
@@ -151,6 +157,7 @@ FAULTS: list[tuple[str, object, str]] = [
     ("triggers.cool_downs[0].cap_ms", 59_999, "59999 is below wait_ms, 60000"),
     ("triggers.cool_downs[0].repeats", 0, "0 is no whole number above 0"),
     ("triggers.cool_downs[0].memory_ms", MAX_MS + 1, "is no whole number of milliseconds"),
+    ("breaker", 5, "5 is a int; give BreakerPolicy("),
     ("two_persons", "yes", "'yes' is neither True nor False"),
     ("attribution", 0, "0 is neither True nor False"),
     ("day_roll_minute", 1_440, "1440 is no minute of the day"),
@@ -222,6 +229,23 @@ def test_no_two_rules_are_for_the_same() -> None:
 def test_a_class_of_reasons_has_one_cool_down() -> None:
     (fault,) = faults_of("triggers.cool_downs", (COOL, attrs.evolve(COOL, kind=FreezeClass.EDGE), COOL))
     assert fault == "triggers.cool_downs[2].kind: the class network has a cool-down already; give it one"
+
+
+@pytest.mark.parametrize(
+    ("breaker", "fault"),
+    [
+        (5, "breaker: 5 is a int; give BreakerPolicy("),
+        (BreakerPolicy(failures=0), "breaker.failures: 0 is out of range; give 1 to"),
+        (BreakerPolicy(failures=1_001), "breaker.failures: 1001 is out of range; give 1 to 1000, since each of them is kept and shared"),
+        (BreakerPolicy(window_ms=0), "breaker.window_ms: 0 is out of range; give 1 to"),
+        (BreakerPolicy(open_ms=-1), "breaker.open_ms: -1 is out of range; give 0 to"),
+        (BreakerPolicy(probes=1_001), "breaker.probes: 1001 is out of range; give 1 to 1000"),
+        (BreakerPolicy(probes=True), "breaker.probes: True is a bool; give a whole number"),
+    ],
+)
+def test_a_breaker_can_count_and_wait(breaker: Any, fault: str) -> None:
+    (found,) = faults_of("breaker", breaker)
+    assert found.startswith(fault)
 
 
 def test_all_faults_are_told_at_once() -> None:

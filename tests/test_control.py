@@ -22,8 +22,9 @@ from haltcore.adapters.control import PACE, REFUSALS, TOKEN_VARIABLE, Control
 from haltcore.adapters.control_socket import MAX_CONNECTIONS, MAX_LINE
 from haltcore.adapters.control_words import WORDS
 from haltcore.adapters.journal import JournalFailed
-from haltcore.effects import Mode, bps, usd
-from haltcore.fsm.config import ConfigRefused, CoolDown, FreezeClass, Triggers
+from haltcore.adapters.memory_store import MemoryState, MemoryStore
+from haltcore.effects import Mode, Trigger, bps, usd
+from haltcore.fsm.config import ConfigRefused, CoolDown, FreezeClass, StorePolicy, Triggers
 from haltcore.fsm.events import (
     ChangeLimits,
     EndOverride,
@@ -36,6 +37,7 @@ from haltcore.fsm.events import (
     VerifyOverride,
 )
 from haltcore.fsm.limits import Limits, Rate
+from haltcore.fsm.record import FORMAT
 from haltcore.fsm.verdict import Kind
 
 from tests.helpers import BTC, ETH, config
@@ -109,6 +111,21 @@ async def test_a_freeze_that_is_waited_for_says_what_is_left_or_that_it_was_lift
         assert (answer["ok"], answer["code"]) == (False, "unfrozen")
         assert answer["record"], "it was frozen all the same"
         rig.venue.behave.clear()
+
+
+@simulated
+async def test_with_a_store_an_unfreeze_says_who_stands_behind_it_and_that_followers_are_lifted_where_they_run() -> None:
+    state = MemoryState(lambda: 0)
+    async with Rig(conf=config(store=StorePolicy(configured=True)), store=MemoryStore(state)) as rig:
+        desk = Control(rig.bot, "s")
+        assert (await say(desk, command="freeze", wait=True))["ok"]
+        state.publish("mm2", "", Trigger.MANUAL, "ill", "ann")
+        await later(2)
+        answer = await say(desk, command="unfreeze", **OPS)
+        assert (answer["ok"], answer["code"]) == (False, "peer_frozen")
+        assert "ann in session mm2 (manual: ill) has frozen it" in answer["text"]
+        answer = await say(desk, command="unfreeze", force=True, **OPS)
+        assert (answer["ok"], answer["text"]) == (True, "lifted; other processes of the account that follow it have to be lifted too")
 
 
 @simulated
@@ -206,7 +223,7 @@ async def test_status_and_limits_are_not_recorded() -> None:
         seq = rig.bot.core.seq
         answer = await say(desk, command="status")
         assert (answer["status"]["open_orders"], answer["status"]["scopes"], answer["status"]["ready"]) == (1, [], True)
-        assert answer["versions"]["format"] == 2
+        assert answer["versions"]["format"] == FORMAT
         used = {row["subject"]: row for row in answer["utilization"]}
         assert used[BTC] == {
             "subject": BTC, "figure": "max_inventory_usd", "source": "account", "value": "4000", "bound": "5000", "percent": "80",

@@ -28,7 +28,7 @@ from haltcore.effects import (
     bps,
     usd,
 )
-from haltcore.fsm.config import CoolDown, FreezeClass, StorePolicy, Triggers
+from haltcore.fsm.config import CoolDown, FreezeClass, StoreCheck, StorePolicy, Triggers
 from haltcore.fsm.cool_down import timer_key, timer_scope
 from haltcore.fsm.core import Control
 from haltcore.fsm.events import (
@@ -50,7 +50,7 @@ from tests.helpers import BTC, ETH, MS, Session, config
 
 EDGE = CoolDown(FreezeClass.EDGE, wait_ms=1_000, cap_ms=3_000, repeats=3, memory_ms=60_000)
 NETWORK = CoolDown(FreezeClass.NETWORK, wait_ms=2_000, cap_ms=60_000, repeats=2, memory_ms=60_000)
-STORE = StorePolicy(configured=True)
+STORE = StorePolicy(configured=True, guard=False, check=StoreCheck.OFF)
 LIMITS = Limits(edge_freeze_threshold_bps=bps(200), max_daily_loss=usd(50))
 
 
@@ -376,7 +376,7 @@ def test_with_a_store_the_latch_is_cleared_first() -> None:
     s, _, waiting = stored()
     s.fire(waiting)
     clear = s.one(ClearFreeze)
-    assert (clear.latch_epoch, clear.by, clear.why) == (7, "haltcore", "cool-down of 1000 ms is over")
+    assert (clear.latch_epoch, clear.by, clear.why, clear.force) == (7, "haltcore", "cool-down of 1000 ms is over", False)
     assert s.mode() is Mode.FROZEN
     s.latch(clear)
     assert s.mode() is Mode.ACTIVE
@@ -425,14 +425,15 @@ class Process(Session):
     def exchange(self, effects: Iterable[Effect]) -> None:
         """The store serves these."""
         for effect in effects:
-            done = True
             if isinstance(effect, PublishFreeze):
-                self.state.publish(effect, self.name)
+                latch = self.state.publish(self.name, effect.scope, effect.trigger, effect.reason, effect.by)
             elif isinstance(effect, ClearFreeze):
-                done = self.state.clear(effect.scope, effect.latch_epoch)
-            elif not isinstance(effect, ReadFreeze):
+                latch = self.state.clear(self.name, effect.scope, effect.latch_epoch)
+            elif isinstance(effect, ReadFreeze):
+                latch = self.state.read_latch(self.name)
+            else:
                 continue
-            self.exchange(self.latch(effect, *self.state.rows(), kind=LatchKind.OK if done else LatchKind.STALE))
+            self.exchange(self.latch(effect, *latch.rows, kind=LatchKind.OK if latch.done else LatchKind.STALE))
 
     def poll(self) -> None:
         self.exchange(self.fire(purpose=Purpose.LATCH))
@@ -473,13 +474,20 @@ def test_a_word_at_a_process_that_followed_keeps_the_one_it_followed_from_liftin
     assert (a.mode(), b.mode()) == (Mode.FROZEN, Mode.FROZEN)
     a.unfreeze()
     a.exchange(a.got(ClearFreeze))
-    assert a.mode() is Mode.ACTIVE
-    b.poll()
-    a.poll()
-    assert (a.mode(), b.mode()) == (Mode.FREEZING, Mode.FROZEN), "a word is lifted where it was said"
+    assert (a.codes(), a.mode(), control(a).trigger) == (["peer_frozen"], Mode.FROZEN, Trigger.PEER), "a word is lifted where it was said"
+    for _ in range(2):
+        b.poll()
+        a.poll()
+    assert (a.mode(), b.mode(), [row.author for row in state.rows()]) == (Mode.FROZEN, Mode.FROZEN, ["b"])
     b.unfreeze()
     b.exchange(b.got(ClearFreeze))
-    assert b.mode() is Mode.ACTIVE
+    assert (b.mode(), state.rows()) == (Mode.ACTIVE, ())
+    a.poll()
+    assert a.mode() is Mode.FROZEN, "here it takes a person too"
+    a.unfreeze()
+    a.exchange(a.got(ClearFreeze))
+    b.poll()
+    assert (a.mode(), b.mode(), state.rows()) == (Mode.ACTIVE, Mode.ACTIVE, ())
 
 
 def test_two_processes_that_froze_for_the_same_reason_wait_for_a_person() -> None:

@@ -23,10 +23,28 @@ from haltcore.adapters.journal import Journal
 from haltcore.adapters.memory_store import MemoryState, MemoryStore
 from haltcore.adapters.paper import PaperVenue
 from haltcore.adapters.people import People
+from haltcore.adapters.ports import REPORTED
 from haltcore.adapters.runner import Runner
-from haltcore.effects import Cancel, CancelAll, CancelTarget, Effect, Mode, Place, Qty, SweepReport, SweepStatus, Trigger, bps, price, usd
+from haltcore.effects import (
+    Cancel,
+    CancelAll,
+    CancelTarget,
+    Effect,
+    Mode,
+    Place,
+    Qty,
+    Side,
+    SweepReport,
+    SweepStatus,
+    Trigger,
+    bps,
+    price,
+    usd,
+)
 from haltcore.fsm.config import Config, CoolDown, FreezeClass, StorePolicy, Triggers
 from haltcore.fsm.events import (
+    EVIDENCE_CLASSES,
+    EdgeUpdate,
     Freeze,
     MarkPrice,
     OrderAccepted,
@@ -34,9 +52,11 @@ from haltcore.fsm.events import (
     OrderFilled,
     OrderRejected,
     OutcomeKind,
+    OverrideLimits,
     Restarted,
     Started,
     SubmitOrder,
+    Unfreeze,
     VenueLink,
 )
 from haltcore.fsm.limits import Limits
@@ -395,6 +415,45 @@ async def test_bug_an_adapter_that_emits_what_is_no_event_freezes() -> None:
         assert (await rig.bot.proof()).verified
 
 
+def _words(venue: HandVenue) -> list[Any]:
+    """What a venue must not be able to say. All but the last would change who may do what."""
+    now = venue.now_ns()
+    return [
+        Unfreeze(now, "", "mallory", "by the venue's socket", True),
+        SubmitOrder(now, BTC, Side.BUY, Qty(10**10), price(50)),
+        OverrideLimits(now, BTC, "", Limits(), 10**6, "mallory", "more"),
+        Restarted(now, config(), "mallory"),
+        EdgeUpdate(now, "", bps(99)),
+    ]
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("way", ["emitted", "returned"])
+@simulated
+async def test_a_venue_that_says_what_only_a_person_or_the_bot_may_say_is_not_obeyed_and_freezes(number: int, way: str) -> None:
+    async def place(effect: Place) -> list[Any]:
+        return [_words(venue)[number], OrderAccepted(venue.now_ns(), effect.client_id, "v1"), acknowledged(effect, venue.now_ns())]
+
+    venue = HandVenue(**({"Place": place} if way == "returned" else {}))
+    async with Rig(venue) as rig:
+        if way == "returned":
+            order = await rig.bot.submit(BTC, "buy", "1", price="100")
+            assert order.status == "new"
+        else:
+            venue.emit(_words(venue)[number])
+        said = type(_words(venue)[number])
+        taken = [event for event in rig.events(said) if not isinstance(event, SubmitOrder) or event.price == price(50)]
+        assert taken == []
+        assert rig.events(Freeze)[0].trigger is Trigger.INVARIANT
+        assert "no adapter may report that" in rig.events(Freeze)[0].reason
+
+
+def test_what_an_adapter_may_report_is_no_command_and_no_answer() -> None:
+    names = {kind.__name__ for kind in REPORTED} - {kind.__name__ for kind in EVIDENCE_CLASSES}
+    assert names == {"InstrumentDefined", "MarkPrice", "Heartbeat", "VenueLink"}
+    assert set(EVIDENCE_CLASSES) < set(REPORTED)
+
+
 # --- with a store ---------------------------------------------------------------------------------------------------
 
 
@@ -411,8 +470,12 @@ async def test_two_runners_freeze_each_other_through_the_store() -> None:
         assert other.bot.status().modes == {"": Mode.FROZEN}
         assert other.events(SweepReport) == []
         assert other.effects(SweepReport)[0].status is SweepStatus.SUCCESS
-        await other.bot.unfreeze("ops", "well again")
-        assert other.bot.status().modes == {}
+        with pytest.raises(CommandRejected, match="ops in session test001"):
+            await other.bot.unfreeze("ops", "well again")
+        for each in (rig, other):
+            await each.bot.unfreeze("ops", "well again")
+            await later(2)
+        assert [each.bot.status().modes for each in (rig, other)] == [{}, {}]
 
 
 def _state(kept: list[MemoryState]) -> MemoryState:

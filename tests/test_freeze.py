@@ -1,7 +1,7 @@
 """A freeze stops placing in the step that decides it, outlasts everything but a person with a reason, and loses nothing it was told.
 
 Method: every trigger and scope is fired and nothing may be placed afterwards; unfreeze is refused for each missing condition and granted
-when all are met; ``may_send`` is asked about effects that were decided before, during and after a freeze; the seeds' scenario is played.
+when all are met; ``may_send`` is asked about effects that were decided before, during and after a freeze.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from haltcore.effects import (
     client_order_id,
     qty,
 )
-from haltcore.fsm.config import StorePolicy
+from haltcore.fsm.config import StoreCheck, StorePolicy
 from haltcore.fsm.core import EMPTY
 from haltcore.fsm.events import (
     EdgeUpdate,
@@ -54,7 +54,7 @@ from haltcore.fsm.freeze import may_send
 
 from tests.helpers import BTC, ETH, SELL, Session, config, foreign_row, price, row, with_limits
 
-STORE = StorePolicy(configured=True)
+STORE = StorePolicy(configured=True, guard=False, check=StoreCheck.OFF)
 
 
 def reduce_only(s: Session, on: bool = True, symbol: str = "", by: str = "tester", why: str = "calm") -> None:
@@ -105,7 +105,7 @@ def test_each_trigger_freezes_the_account_in_its_own_step_and_nothing_is_placed_
     assert s.got(Cancel), "cancels go"
 
 
-def test_the_seeds_edge_collapse_at_200_bps_cancels_three_orders_and_denies_new_ones() -> None:
+def test_an_edge_collapse_at_200_bps_cancels_three_orders_and_denies_new_ones() -> None:
     s = Session(config(symbols=(BTC, ETH, "SOLUSDT"), limits=with_limits(edge=200)))
     keys = [s.working(symbol=symbol) for symbol in s.config.symbols]
     s.feed(EdgeUpdate(s.now, BTC, bps(200)))
@@ -141,7 +141,7 @@ def test_the_seeds_edge_collapse_at_200_bps_cancels_three_orders_and_denies_new_
     assert (record.trigger, dict(record.metadata)["value"], dict(record.metadata)["threshold"]) == (Trigger.EDGE_COLLAPSE, "150", "200")
 
 
-def test_the_seeds_manual_freeze_cancels_and_denies_until_a_person_unfreezes() -> None:
+def test_a_manual_freeze_cancels_and_denies_until_a_person_unfreezes() -> None:
     s = Session()
     s.working()
     s.feed(Freeze(s.now, "", Trigger.MANUAL, "exchange connectivity issues", "ops"))
@@ -411,29 +411,29 @@ def test_what_was_decided_before_the_freeze_does_not_leave_during_or_after_it() 
     key = s.working()
     s.replace(key, 12)
     requests = (s.one(Replace), placed(s, ETH))
-    assert [may_send(s.core, effect) for effect in requests] == ["", ""]
+    assert [may_send(s.core, effect, s.now) for effect in requests] == ["", ""]
     s.freeze()
-    assert [may_send(s.core, effect) for effect in requests] == ["frozen_at_send"] * 2
+    assert [may_send(s.core, effect, s.now) for effect in requests] == ["frozen_at_send"] * 2
     s.unfreeze(force=True)
-    assert [may_send(s.core, effect) for effect in requests] == ["stale_epoch"] * 2
+    assert [may_send(s.core, effect, s.now) for effect in requests] == ["stale_epoch"] * 2
     fresh = placed(s, ETH)
-    assert may_send(s.core, fresh) == ""
+    assert may_send(s.core, fresh, s.now) == ""
 
 
 def test_a_symbol_s_freeze_stops_that_symbol_s_requests_alone() -> None:
     s = Session()
     btc, eth = placed(s), placed(s, ETH)
     s.freeze(BTC)
-    assert (may_send(s.core, btc), may_send(s.core, eth)) == ("frozen_at_send", "")
+    assert (may_send(s.core, btc, s.now), may_send(s.core, eth, s.now)) == ("frozen_at_send", "")
     s.unfreeze(BTC, force=True)
-    assert (may_send(s.core, btc), may_send(s.core, eth)) == ("stale_epoch", "")
+    assert (may_send(s.core, btc, s.now), may_send(s.core, eth, s.now)) == ("stale_epoch", "")
 
 
 def test_reduce_only_stops_what_was_decided_without_it() -> None:
     s = Session()
     place = placed(s)
     reduce_only(s)
-    assert may_send(s.core, place) == "stale_epoch"
+    assert may_send(s.core, place, s.now) == "stale_epoch"
 
 
 def test_a_cancel_all_does_not_outlive_its_freeze_and_single_cancels_and_questions_always_go() -> None:
@@ -441,21 +441,21 @@ def test_a_cancel_all_does_not_outlive_its_freeze_and_single_cancels_and_questio
     key, other = s.working(), s.working(SELL)
     s.freeze()
     bulk = s.got(CancelAll)[0]
-    assert may_send(s.core, bulk) == ""
+    assert may_send(s.core, bulk, s.now) == ""
     s.cancel(key)
     single = s.one(Cancel)
     s.unfreeze(force=True)
-    assert may_send(s.core, bulk) == "freeze_over"
-    assert may_send(s.core, single) == ""
+    assert may_send(s.core, bulk, s.now) == "freeze_over"
+    assert may_send(s.core, single, s.now) == ""
     s.reject(other)
-    assert may_send(s.core, s.one(QueryOrder)) == ""
+    assert may_send(s.core, s.one(QueryOrder), s.now) == ""
     batch = CancelBatch((1, 0), BTC, (), False, 0, single.fence)
-    assert may_send(s.core, batch) == ""
+    assert may_send(s.core, batch, s.now) == ""
 
 
 def test_before_the_start_nothing_is_sent() -> None:
     s = Session()
-    assert may_send(EMPTY, placed(s)) == "not_started"
+    assert may_send(EMPTY, placed(s), s.now) == "not_started"
 
 
 # --- reopening --------------------------------------------------------------------------------------------------------------
@@ -566,9 +566,9 @@ def test_a_place_whose_order_was_given_up_does_not_leave_any_more() -> None:
     s = Session()
     key = s.submit()
     place = s.one(Place)
-    assert may_send(s.core, place) == ""
+    assert may_send(s.core, place, s.now) == ""
     s.outcome(place, OutcomeKind.IN_DOUBT)
-    assert may_send(s.core, place) == "superseded_at_send"
+    assert may_send(s.core, place, s.now) == "superseded_at_send"
     assert s.order(key).unknown
 
 
@@ -621,11 +621,11 @@ def test_a_strategy_s_freeze_stops_that_strategy_s_requests_alone_at_the_last_mo
         s.submit(strategy=strategy)
         places.append(s.one(Place))
     s.freeze("strategy:mm")
-    assert [may_send(s.core, place) for place in places] == ["frozen_at_send", ""]
+    assert [may_send(s.core, place, s.now) for place in places] == ["frozen_at_send", ""]
     s.unfreeze("strategy:mm", force=True)
-    assert [may_send(s.core, place) for place in places] == ["stale_epoch", ""]
+    assert [may_send(s.core, place, s.now) for place in places] == ["stale_epoch", ""]
     s.freeze("venue")
-    assert may_send(s.core, places[1]) == "frozen_at_send"
+    assert may_send(s.core, places[1], s.now) == "frozen_at_send"
 
 
 def test_a_cancel_all_belongs_to_no_strategy_s_freeze() -> None:
@@ -635,7 +635,7 @@ def test_a_cancel_all_belongs_to_no_strategy_s_freeze() -> None:
     bulk = s.got(CancelAll)[0]
     s.freeze("strategy:mm")
     s.unfreeze(BTC, force=True)
-    assert may_send(s.core, bulk) == "freeze_over", "it would take the other strategy's orders too"
+    assert may_send(s.core, bulk, s.now) == "freeze_over", "it would take the other strategy's orders too"
 
 
 def test_account_and_venue_are_lifted_separately() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from haltcore.adapters.gauges import GAUGES, money
-from haltcore.effects import bps, price, qty, usd
+from haltcore.effects import Purpose, ReadFreeze, bps, price, qty, usd
+from haltcore.fsm.config import StoreCheck, StorePolicy
 from haltcore.fsm.core import Core
-from haltcore.fsm.events import ChangeLimits, InstrumentDefined, MarkPrice, OverrideLimits, SubmitOrder
+from haltcore.fsm.events import ChangeLimits, InstrumentDefined, LatchKind, MarkPrice, OverrideLimits, SubmitOrder
 from haltcore.fsm.exposure import UNPRICED
 from haltcore.fsm.instrument import Instrument
 from haltcore.fsm.limits import FIGURES, LimitRule, Limits, Rate
@@ -104,6 +105,17 @@ def test_money_is_that_of_the_contract_and_infinite_where_nobody_knows() -> None
     assert read(s.core, "mm_exposure_usd")[BTC] == 150
 
 
+def test_the_store_is_up_when_it_was_read_and_has_answered_last_time() -> None:
+    assert read(session().core, "mm_coordination_up") == {}, "there is no store"
+    s = Session(ready=False, store=StorePolicy(configured=True, check=StoreCheck.OFF))
+    assert read(s.core, "mm_coordination_up") == {"": 0}
+    s.answer_stock()
+    assert read(s.core, "mm_coordination_up") == {"": 1}
+    s.fire(purpose=Purpose.LATCH)
+    s.latch(s.one(ReadFreeze), kind=LatchKind.IN_DOUBT)
+    assert read(s.core, "mm_coordination_up") == {"": 0}
+
+
 def test_the_configuration_bounds_the_series() -> None:
     s = session()
     allowed = {name: set(read(s.core, name)) for name in (g.name for g in GAUGES)}
@@ -116,7 +128,7 @@ def test_the_configuration_bounds_the_series() -> None:
         found = set(read(s.core, name))
         if name == UTILIZATION:
             assert found <= {f"{figure.name} {scope}" for figure in FIGURES for scope in scopes}
-        else:
+        elif not name.startswith(("mm_coordination", "mm_breaker")):
             assert found == allowed[name] == {BTC, ETH, "strategy:mm", "strategy:arb", "account"}
 
 

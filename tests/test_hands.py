@@ -11,7 +11,7 @@ import attrs
 import pytest
 from attrs import evolve
 from haltcore.adapters.answers import OrderInDoubt
-from haltcore.adapters.hands import MAX_WORDS
+from haltcore.adapters.hands import MAX_ALERTS, MAX_METRICS
 from haltcore.adapters.people import People
 from haltcore.effects import Alert, CancelBatch, Effect, Metric, Place, Severity
 from haltcore.fsm.config import VenueTraits
@@ -237,10 +237,51 @@ async def test_6_a_pager_that_hangs_piles_up_nothing(caplog: pytest.LogCaptureFi
     async with Rig(people=Hanging()) as rig:
         before = len(rig.bot._hands.tasks)
         alert = Alert((1, 0), Severity.CRITICAL, "code", "text", 0, "")
-        for _ in range(MAX_WORDS + 50):
+        for _ in range(MAX_ALERTS + 50):
             rig.bot._hands.tell([alert])
         assert len(rig.bot._hands.tasks) <= before + 1
         assert sum("was not told" in record.getMessage() for record in caplog.records) >= 50
+
+
+@simulated
+async def test_6_no_alert_is_dropped_for_a_metric_and_none_waits_for_one(caplog: pytest.LogCaptureFixture) -> None:
+    """A burst of metrics before and after each alert, to a metrics server that hangs."""
+    heard: list[str] = []
+    rig = Rig(people=People(lambda alert: heard.append(alert.text)), metrics=_BadMetrics(None))
+    await rig.bot.start()
+    heard.clear()
+    count = Metric((1, 0), "mm_guard_outcomes_total", 1, "claimed")
+    rig.bot._hands.tell([count] * 200)
+    for number in range(MAX_ALERTS // 10):
+        rig.bot._hands.tell([*[count] * 200, Alert((1, 0), Severity.CRITICAL, "frozen", str(number), 0, ""), count])
+    await later(0.1)
+    assert heard == [str(number) for number in range(MAX_ALERTS // 10)]
+    assert len(rig.bot._hands._metrics) <= MAX_METRICS
+    assert sum("was dropped" in record.getMessage() for record in caplog.records) == 1
+    rig.bot.abandon()
+
+
+@simulated
+async def test_6_what_is_dropped_of_metrics_leaves_every_gauge_at_its_newest_value() -> None:
+    shown: dict[str, int] = {}
+
+    class Slow(_BadMetrics):
+        async def perform(self, effect: Metric) -> Any:
+            await gate.wait()
+            shown[effect.name] = effect.value
+            return ()
+
+    gate = asyncio.Event()
+    async with Rig(metrics=Slow(None)) as rig:
+        gauge, count = "mm_freeze_epoch", Metric((1, 0), "mm_guard_outcomes_total", 1, "claimed")
+        for number in range(20):
+            rig.bot._hands.tell([Metric((1, 0), gauge, number, ""), Metric((1, 0), "mm_freeze_active", number % 2, "")])
+        rig.bot._hands.tell([Metric((1, 0), "mm_freeze_active", 0, ""), *[count] * (MAX_METRICS + 10)])
+        rig.bot._hands.tell([Metric((1, 0), "mm_freeze_active", 1, "")])
+        assert len(rig.bot._hands._metrics) == MAX_METRICS
+        gate.set()
+        await later(1)
+        assert (shown[gauge], shown["mm_freeze_active"]) == (19, 1)
 
 
 @simulated

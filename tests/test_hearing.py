@@ -10,6 +10,7 @@ import pytest
 from haltcore.effects import (
     Cancel,
     CancelAll,
+    ClaimGuard,
     FetchOpenOrders,
     Mode,
     Place,
@@ -29,6 +30,8 @@ from haltcore.fsm.config import Config
 from haltcore.fsm.events import (
     CancelRejected,
     ChangeLimits,
+    GuardAnswer,
+    GuardKind,
     LatchRow,
     ReportStatus,
     TradeBusted,
@@ -184,6 +187,30 @@ def test_what_a_freeze_stopped_on_its_way_went_out_without_it() -> None:
     assert (found.core.orders[old].qty, found.core.orders[key].accepted) == (qty(3), True)
     assert found.supposed == 2
     assert_nothing_differs(what_if(session, same))
+
+
+@pytest.mark.parametrize(("kind", "code"), [(GuardKind.UNAVAILABLE, "frozen_at_send"), (GuardKind.FROZEN, "")])
+def test_a_claim_that_a_freeze_stopped_was_granted_without_it(kind: GuardKind, code: str) -> None:
+    session = Taped(limits=Limits(edge_freeze_threshold_bps=bps("5")), store=StorePolicy(configured=True))
+    session.mark(100)
+    session.ask(amount=4)
+    claim = session.one(ClaimGuard)
+    session.edge("3")
+    session.feed(GuardAnswer(session.now, claim.id, claim.order, kind, 0, "", "", code))
+    assert claim.order in session.core.closed
+    found = what_if(session, limits(edge_freeze_threshold_bps=None))
+    assert found.core.orders[claim.order].accepted
+    assert_nothing_differs(what_if(session, same))
+
+
+def test_a_claim_that_another_process_holds_is_a_fact_of_both() -> None:
+    session = Taped(limits=Limits(edge_freeze_threshold_bps=bps("5")), store=StorePolicy(configured=True))
+    session.mark(100)
+    session.ask(amount=4)
+    claim = session.one(ClaimGuard)
+    session.feed(GuardAnswer(session.now, claim.id, claim.order, GuardKind.HELD, 0, "peer", "", ""))
+    found = what_if(session, limits(edge_freeze_threshold_bps=None))
+    assert claim.order in found.core.closed
 
 
 def test_a_configuration_of_other_books_is_refused() -> None:

@@ -10,9 +10,15 @@ from typing import Any
 import attrs
 import pytest
 from haltcore.effects import (
+    NO_FENCE,
+    AcquireLease,
+    BreakerMode,
     CancelAll,
+    ClaimGuard,
     Effect,
+    Fence,
     FetchOpenOrders,
+    GuardState,
     Mode,
     ModeChanged,
     Notional,
@@ -25,16 +31,22 @@ from haltcore.effects import (
     qty,
     usd,
 )
-from haltcore.fsm.core import Core, Desk
+from haltcore.fsm.breaker import Breaker
+from haltcore.fsm.breaker_copy import Copy
+from haltcore.fsm.config import BreakerPolicy, StoreCheck, StorePolicy
+from haltcore.fsm.core import Core, Desk, Guard, Lease, PlaceBreaker
 from haltcore.fsm.events import (
     ChangeLimits,
     Event,
     FetchedOrders,
+    GuardAnswer,
+    GuardKind,
     MarkPrice,
     OpenOrders,
     OrderFilled,
     OverrideLimits,
     SetReduceOnly,
+    StoreHealth,
     SubmitOrder,
     TimerFired,
     Unfreeze,
@@ -247,6 +259,14 @@ def changed(event: Event, two_persons: bool = False, **fields: Any) -> Step:
     return under((before, event, after, effects), "after", **fields)
 
 
+def closed_by_nobody() -> Step:
+    """The breaker was open, and a mark price comes. Its other violations stand in ``test_invariants_breaker.py``."""
+    s = Session(breaker=BreakerPolicy())
+    before, event, after, effects = tick(s)
+    opened = Breaker(BreakerMode.FORCED_OPEN, 2, s.now, by="ann", why="why")
+    return attrs.evolve(before, flow=attrs.evolve(before.flow, breaker=PlaceBreaker(Copy(opened), 1))), event, after, effects
+
+
 EDGES: list[tuple[str, Callable[[], Step]]] = [
     ("SAFE-1", place_while_frozen),
     ("SAFE-1", replace_after_frozen),
@@ -264,6 +284,17 @@ EDGES: list[tuple[str, Callable[[], Step]]] = [
     ("SAFE-6", lambda: with_sweep(proven(), streak=0)),
     ("SAFE-6", lambda: with_sweep(proven(), rows=(foreign_row("x"),))),
     ("SAFE-6", lambda: with_sweep(proven(), unread=(("", False),))),
+    ("SAFE-8", lambda: leased(fence=Fence(1, 2))),
+    ("SAFE-8", lambda: leased(late_ms=30_000)),
+    ("SAFE-8", lambda: leased(longer_ns=1)),
+    ("SAFE-8", lambda: leased(dropped=True)),
+    ("SAFE-9", lambda: unclaimed()),
+    ("SAFE-9", lambda: without_health()),
+    ("SAFE-9", lambda: granted_otherwise(kind=GuardKind.HELD)),
+    ("SAFE-9", lambda: granted_otherwise(kind=GuardKind.IN_DOUBT)),
+    ("SAFE-9", lambda: granted_otherwise(effect=(1, 1))),
+    ("SAFE-9", lambda: granted_otherwise(valid_until_ns=0)),
+    ("SAFE-4", lambda: claimed_by_nobody()),
     ("SAFE-11", lambda: limited(max_inventory_usd=usd("0.5"))),
     ("SAFE-11", lambda: limited(max_total_notional=usd("0.5"))),
     ("SAFE-11", lambda: under(owned(), "both", rules=(LimitRule(Limits(max_inventory_usd=usd("0.5")), BTC, "mm"),))),
@@ -283,10 +314,14 @@ EDGES: list[tuple[str, Callable[[], Step]]] = [
     ("SAFE-14", lambda: changed(TIMER, rules=())),
     ("SAFE-14", lambda: changed(TIMER, overrides=(override("ops", "ops"),))),
     ("SAFE-14", lambda: changed(OVERRIDE, two_persons=True, overrides=(override("ops", " OPS "),))),
+    ("SAFE-15", closed_by_nobody),
 ]
 #: What looks like one of these and is none.
 ALLOWED: list[Callable[[], Step]] = [
     lambda: limited(max_inventory_usd=usd("1"), max_total_notional=usd("1")),
+    lambda: claimed(),
+    lambda: leased(),
+    lambda: leased(fence=NO_FENCE, late_ms=30_000),
     lambda: reduce_only_in(ETH),
     lambda: under(owned(), "before", throttled=Map({2: 1})),
     lambda: lifted(Unfreeze(0, "", "ops", "why"), Trigger.LOSS),
@@ -337,6 +372,75 @@ def _frozen_desk() -> Desk | None:
     return s.core.desk
 
 
+def unclaimed(**fields: Any) -> Step:
+    """A place as without a guard, in a session under guard whose desk has these fields."""
+    before, event, after, effects = submitted()
+    assert after.desk is not None
+    desk = attrs.evolve(after.desk, config=attrs.evolve(after.desk.config, store=StorePolicy(configured=True)), **fields)
+    return before, event, attrs.evolve(after, desk=desk), effects
+
+
+def claimed() -> Step:
+    """A place with the grant of its claim."""
+    s = Session(store=StorePolicy(configured=True, check=StoreCheck.OFF))
+    s.ask()
+    claim = s.one(ClaimGuard)
+    return taken(s, GuardAnswer(s.now, claim.id, claim.order, GuardKind.CLAIMED, s.now + 1, "", "", ""))
+
+
+def granted_otherwise(**fields: Any) -> Step:
+    before, event, after, effects = claimed()
+    return before, attrs.evolve(event, **fields), after, effects
+
+
+def claimed_by_nobody() -> Step:
+    """A grant under which an order is placed that was placed before."""
+    before, event, after, effects = claimed()
+    (order,) = before.orders.values()
+    return with_order(before, attrs.evolve(order, requests=attrs.evolve(order.requests, claim=None))), event, after, effects
+
+
+def leased(fence: Fence = Fence(1, 1), late_ms: int = 0, longer_ns: int = 0, dropped: bool = False) -> Step:  # noqa: B008 - it is frozen
+    """A cancel-all under a lease, some time after the grant."""
+    s = Session(store=StorePolicy(configured=True, guard=False, check=StoreCheck.OFF))
+    s.working()
+    s.freeze()
+    s.lease(s.one(AcquireLease), fence=Fence(1, 1))
+    desk, effect = s.core.desk, attrs.evolve(s.got(CancelAll)[0], fence=fence)
+    assert desk is not None
+    assert desk.lease is not None
+    after = None if dropped else attrs.evolve(desk.lease, valid_until_ns=desk.lease.valid_until_ns + longer_ns)
+    core = attrs.evolve(s.core, now_ns=s.core.now_ns + late_ms * 1_000_000, desk=attrs.evolve(desk, lease=after))
+    return s.core, TimerFired(s.now, (1, 1), Purpose.SWEEP, 0), core, () if dropped else (effect,)
+
+
+def with_lease(core: Core, sweeping: bool) -> Core:
+    s = Session(store=StorePolicy(configured=True, guard=False, check=StoreCheck.OFF))
+    s.freeze()
+    assert s.core.desk is not None
+    desk = s.core.desk if sweeping else core.desk
+    assert desk is not None
+    return attrs.evolve(core, desk=attrs.evolve(desk, lease=Lease(Fence(1, 1), core.now_ns + 1, None if sweeping else (1, 1))))
+
+
+def without_health() -> Step:
+    before, event, after, effects = claimed()
+    assert after.desk is not None
+    store = attrs.evolve(after.desk.store, health=StoreHealth.IN_DOUBT)
+    return before, event, attrs.evolve(after, desk=attrs.evolve(after.desk, store=store)), effects
+
+
+def with_guards(core: Core, *guards: Guard) -> Core:
+    (key,) = core.orders
+    return attrs.evolve(core, flow=attrs.evolve(core.flow, guards=Map({key: guards})))
+
+
+def waiting(core: Core) -> Core:
+    order = _order(core)
+    requests = attrs.evolve(order.requests, place=(7, 0), claim=(7, 0))
+    return with_order(core, attrs.evolve(order, requests=requests))
+
+
 STATES: list[tuple[str, Callable[[Core], Core]]] = [
     ("SAFE-3", lambda core: with_order(core, _misfilled(core))),
     ("SAFE-3", lambda core: _book(core, unknown_buy=-1)),
@@ -352,6 +456,12 @@ STATES: list[tuple[str, Callable[[Core], Core]]] = [
     ("SAFE-5", lambda core: with_order(core, attrs.evolve(_order(core), ended=Ended.CANCELLED))),
     ("SAFE-5", lambda core: with_order(core, _order(core), closed=True)),
     ("SAFE-6", lambda core: attrs.evolve(core, desk=_frozen_desk())),
+    ("SAFE-8", lambda core: with_lease(core, sweeping=False)),
+    ("SAFE-8", lambda core: with_lease(core, sweeping=True)),
+    ("SAFE-9", waiting),
+    ("SAFE-9", lambda core: with_guards(core, Guard(_order(core).key, "k", "o", "p", 0))),
+    ("SAFE-9", lambda core: attrs.evolve(core, flow=attrs.evolve(core.flow, telling=1))),
+    ("SAFE-9", lambda core: with_guards(core, Guard(0, "k", "o", "p", 0, state=GuardState.DONE))),
 ]
 
 

@@ -246,7 +246,7 @@ def test_a_log_left_open_by_an_older_version_goes_on_in_a_new_segment(older: str
     run(work())
     assert segments(NAME, disk) == [NAME, "logs/mm1.0002.jsonl"]
     assert bytes(disk.content[NAME]).startswith(left)
-    assert b'"format":2,"rules":2,' in disk.content["logs/mm1.0002.jsonl"]
+    assert b'"format":%d,"rules":%d,' % (record.FORMAT, record.RULES) in disk.content["logs/mm1.0002.jsonl"]
     verdict = audit(disk, require_seal=True)
     assert (verdict.kind, verdict.segments) == (Kind.SAME, 2)
     assert sum(1 for _ in entries(Source(file, disk.read(file)) for file in segments(NAME, disk))) == verdict.last
@@ -620,11 +620,11 @@ def test_friendly_failures_on_real_files(tmp_path: Path) -> None:
 def test_a_log_from_the_future(tmp_path: Path) -> None:
     disk = MemoryDisk()
     run(closed(disk))
-    line = bytes(disk.content[NAME]).split(b"\n")[0].replace(b'"format":2', b'"format":7').split(b',"hash"')[0]
+    line = bytes(disk.content[NAME]).split(b"\n")[0].replace(b'"format":%d' % record.FORMAT, b'"format":99').split(b',"hash"')[0]
     (tmp_path / "mm1.jsonl").write_bytes(line + b',"hash":"%b"}\n' % hashlib.sha256(line).hexdigest().encode())
     error = opened(tmp_path / "mm1.jsonl")
     assert error.code == "unsupported"
-    assert "format 7" in str(error)
+    assert "format 99" in str(error)
 
 
 def test_a_permission_that_is_missing() -> None:

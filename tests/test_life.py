@@ -24,7 +24,7 @@ from haltcore.effects import (
     usd,
 )
 from haltcore.fsm.bucket import left
-from haltcore.fsm.config import CoolDown, FreezeClass, StorePolicy, Triggers, VenueTraits
+from haltcore.fsm.config import CoolDown, FreezeClass, StoreCheck, StorePolicy, Triggers, VenueTraits
 from haltcore.fsm.events import (
     ChangeLimits,
     EdgeUpdate,
@@ -38,7 +38,7 @@ from haltcore.fsm.limits import LimitRule, Limits, Rate
 
 from tests.helpers import BTC, BUY, ETH, MS, Session, config, row
 
-STORE = StorePolicy(configured=True)
+STORE = StorePolicy(configured=True, guard=False, check=StoreCheck.OFF)
 
 
 def down(s: Session) -> None:

@@ -8,24 +8,41 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from attrs import evolve
+from haltcore.adapters.coordination import StoreFailed
 from haltcore.adapters.memory_store import FaultKind, MemoryState, MemoryStore, StoreFault
 from haltcore.adapters.virtual_time import VirtualTimeLoop, run
 from haltcore.effects import (
     NO_FENCE,
     AcquireLease,
+    CheckStore,
+    ClaimGuard,
     ClearFreeze,
     Effect,
     Fence,
     FetchPositions,
+    GuardState,
     Part,
     PublishFreeze,
     ReadFreeze,
     ReleaseLease,
     RenewLease,
+    SettleGuard,
+    ShareBreaker,
     Trigger,
 )
 from haltcore.effects.performer import EFFECT_CLASSES
-from haltcore.fsm.events import LatchAnswer, LatchKind, LatchRow, LeaseAnswer, LeaseKind
+from haltcore.fsm.events import (
+    BreakerAnswer,
+    GuardAnswer,
+    LatchAnswer,
+    LatchKind,
+    LatchRow,
+    LeaseAnswer,
+    LeaseKind,
+    StoreChecked,
+    StoreHealth,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +71,7 @@ class World:
     def store(self, holder: str) -> MemoryStore:
         if holder not in self.stores:
             self.stores[holder] = MemoryStore(self.state)
-            self.stores[holder].connect(self.time, holder)
+            self.stores[holder].connect(self.time, holder, holder)
         return self.stores[holder]
 
     def lease(self, holder: str, effect: Effect) -> LeaseAnswer:
@@ -133,6 +150,17 @@ def test_a_lease_that_ran_out_is_lost_even_if_nobody_took_it() -> None:
     assert world.lease("a", RenewLease(ID, fence, 1_000)).kind is LeaseKind.LOST
 
 
+def test_names_of_leases_that_have_run_out_are_forgotten() -> None:
+    now = Time()
+    state = MemoryState(now)
+    kept = state.acquire("kept", "a", 60_000)
+    for number in range(100):
+        state.acquire(f"job{number}", "a", 1)
+        now.now += MS
+    assert len(state._leases) == 2
+    assert state.renew("kept", "a", kept.fence, 60_000)
+
+
 def test_another_s_fence_is_of_no_use() -> None:
     world = World()
     fence = world.lease("a", AcquireLease(ID, 30_000)).fence
@@ -165,21 +193,24 @@ def test_the_words_of_the_first_freeze_stay_and_rows_are_sorted() -> None:
     world.latch("a", publish("ETHUSDT"))
     world.latch("a", publish("", by="first"))
     answer = world.latch("b", publish("", by="second"))
-    expected = (LatchRow("", 3, Trigger.MANUAL, "drill", "first", True), LatchRow("ETHUSDT", 1, Trigger.MANUAL, "drill", "ops"))
-    assert answer == LatchAnswer(world.time.now, ID, LatchKind.OK, expected)
-    assert world.latch("b", ReadFreeze(ID)).rows == expected
+    account = LatchRow("", 3, Trigger.MANUAL, "drill", "first", True, True, "a")
+    eth = LatchRow("ETHUSDT", 1, Trigger.MANUAL, "drill", "ops", False, True, "a")
+    assert answer == LatchAnswer(world.time.now, ID, LatchKind.OK, (account,), 1, scope="")
+    assert world.latch("b", ReadFreeze(ID)) == LatchAnswer(world.time.now, ID, LatchKind.OK, (account, evolve(eth, mine=False)), 1)
+    assert world.latch("a", ReadFreeze(ID)).rows == (account, eth)
 
 
 def test_clearing_needs_the_epoch_of_this_very_setting() -> None:
     world = World()
     (first,) = world.latch("a", publish()).rows
-    assert world.latch("a", ClearFreeze(ID, "", first.epoch, "ops", "over")) == LatchAnswer(world.time.now, ID, LatchKind.OK, ())
+    cleared = world.latch("a", ClearFreeze(ID, "", first.epoch, "ops", "over"))
+    assert cleared == LatchAnswer(world.time.now, ID, LatchKind.OK, (), 1, scope="")
     (second,) = world.latch("b", publish()).rows
     assert second.epoch > first.epoch
     for epoch in (first.epoch, 0, second.epoch + 1):
         answer = world.latch("a", ClearFreeze(ID, "", epoch, "ops", "over"))
-        assert (answer.kind, answer.rows) == (LatchKind.STALE, (second,))
-    assert world.latch("a", ClearFreeze(ID, "", second.epoch, "ops", "over")).rows == ()
+        assert (answer.kind, answer.rows) == (LatchKind.STALE, (evolve(second, mine=False),))
+    assert world.latch("a", ClearFreeze(ID, "", second.epoch, "ops", "over", True)).rows == ()
 
 
 @pytest.mark.parametrize(("who", "by", "joint"), [("a", "ops", False), ("a", "ann", True), ("b", "ops", True), ("b", "ann", True)])
@@ -192,18 +223,21 @@ def test_who_stands_behind_a_row_that_is_set_is_seen_before_it_can_be_cleared(wh
     (again,) = world.latch("a", publish()).rows
     assert again.joint == joint, "once joint, joint for good"
     assert world.latch("a", ClearFreeze(ID, "", first.epoch, "ops", "over")).kind is LatchKind.STALE
-    assert world.latch("a", ClearFreeze(ID, "", again.epoch, "ops", "over")).rows == ()
+    left = world.latch("a", ClearFreeze(ID, "", again.epoch, "ops", "over")).rows
+    assert [(one.author, one.by, one.mine, one.joint) for one in left] == ([("b", by, False, True)] if who == "b" else [])
+    world.latch("b", ClearFreeze(ID, "", left[0].epoch if left else 0, "ops", "over"))
     assert not world.latch(who, publish(by=by)).rows[0].joint
 
 
 def test_clearing_one_scope_leaves_the_others_and_clearing_twice_is_once() -> None:
     world = World()
     world.latch("a", publish("ETHUSDT"))
-    rows = world.latch("a", publish("BTCUSDT")).rows
+    world.latch("a", publish("BTCUSDT"))
+    rows = world.latch("a", ReadFreeze(ID)).rows
     clear = ClearFreeze(ID, "BTCUSDT", rows[0].epoch, "ops", "over")
     for _ in range(2):
         answer = world.latch("a", clear)
-        assert (answer.kind, answer.rows) == (LatchKind.OK, rows[1:])
+        assert (answer.kind, answer.rows, world.latch("a", ReadFreeze(ID)).rows) == (LatchKind.OK, (), rows[1:])
 
 
 def test_a_flush_forgets_everything_but_never_repeats_a_token() -> None:
@@ -225,7 +259,15 @@ EFFECTS: list[Callable[[Fence, int], Effect]] = [
     lambda _fence, _epoch: publish("ETHUSDT"),
     lambda _fence, _epoch: ReadFreeze(ID),
     lambda _fence, epoch: ClearFreeze(ID, "", epoch, "ops", "over"),
+    lambda _fence, _epoch: ClaimGuard(ID, 5, "key", "a:5", "what", ("BTCUSDT",), 1_000, 100),
+    lambda _fence, _epoch: SettleGuard(ID, 5, "other key", "a:4", "what", GuardState.DONE, "placed", 1_000),
+    lambda _fence, _epoch: CheckStore(ID),
+    lambda _fence, _epoch: ShareBreaker(ID, "place", 0, "open"),
 ]
+#: Of each kind of answer, the field that says whether it failed.
+VERDICTS: dict[type, str] = {
+    LeaseAnswer: "kind", LatchAnswer: "kind", GuardAnswer: "kind", StoreChecked: "health", BreakerAnswer: "kind",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("make", EFFECTS)
@@ -246,18 +288,41 @@ def test_each_fault_is_answered_as_what_it_is_and_applied_or_not(make: Callable[
     world, effect = prepared()
     world.store("a").fault = lambda asked: StoreFault(kind) if asked is effect else None
     answer = ask(world.store("a"), effect)
-    assert isinstance(answer, (LeaseAnswer, LatchAnswer))
     if kind is not FaultKind.SLOW:
-        assert answer.kind.value == ("unavailable" if kind is FaultKind.UNAVAILABLE else "in_doubt")
+        verdict = getattr(answer, VERDICTS[type(answer)])
+        assert verdict.value == ("unavailable" if kind is FaultKind.UNAVAILABLE else "in_doubt")
     expected = applied if kind in (FaultKind.SLOW, FaultKind.IN_DOUBT_APPLIED) else untouched
     assert fingerprint(world) == fingerprint(expected)
+
+
+@pytest.mark.parametrize("kind", list(FaultKind))
+def test_an_operation_that_is_called_directly_fails_by_its_name(kind: FaultKind) -> None:
+    world = World()
+    store = world.store("a")
+    asked: list[object] = []
+
+    def fault(what: Effect | str) -> StoreFault | None:
+        asked.append(what)
+        return StoreFault(kind) if what == "mark_once" else None
+
+    store.fault = fault
+    if kind is FaultKind.SLOW:
+        assert run(store.mark_once("mark", "one", 1_000))
+    else:
+        with pytest.raises(StoreFailed) as failure:
+            run(store.mark_once("mark", "one", 1_000))
+        health = StoreHealth.UNAVAILABLE if kind is FaultKind.UNAVAILABLE else StoreHealth.IN_DOUBT
+        assert (failure.value.health, failure.value.code, failure.value.text) == (health, "store_fault", kind.value)
+    store.fault = None
+    assert run(store.mark_once("mark", "two", 1_000)) is (kind in (FaultKind.UNAVAILABLE, FaultKind.IN_DOUBT_NOT_APPLIED))
+    assert asked == ["mark_once"]
 
 
 def test_a_slow_answer_does_not_lengthen_the_lease() -> None:
     async def main() -> tuple[int, LeaseAnswer]:
         clock = running().now_ns
         store = MemoryStore(MemoryState(clock), lambda _: StoreFault(FaultKind.SLOW, request_ms=300, reply_ms=400))
-        store.connect(clock, "a")
+        store.connect(clock, "a", "a")
         (answer,) = await store.perform(AcquireLease(ID, 1_000))
         assert isinstance(answer, LeaseAnswer)
         return clock(), answer
@@ -278,7 +343,7 @@ def test_a_request_that_is_cut_off_was_applied_only_if_it_had_arrived(cut_ms: in
         clock = running().now_ns
         state = MemoryState(clock)
         store = MemoryStore(state, lambda _: StoreFault(FaultKind.SLOW, request_ms=300, reply_ms=400))
-        store.connect(clock, "a")
+        store.connect(clock, "a", "a")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(store.perform(publish()), cut_ms / 1_000)
         return state
@@ -324,7 +389,7 @@ def test_no_two_holders_ever_believe_in_their_leases(steps: list[tuple[str, str,
     for what, who, fault, passed_ms in steps:
         world.time.now += passed_ms * MS
         store = world.store(who)
-        store.connect(lambda who=who: world.time.now + skew[who], who)  # type: ignore[misc]
+        store.connect(lambda who=who: world.time.now + skew[who], who, who)  # type: ignore[misc]
         store.fault = lambda _, fault=fault: StoreFault(fault) if fault else None
         mine = believes.get(who)
         if what == "flush":

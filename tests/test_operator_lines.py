@@ -48,3 +48,16 @@ def test_a_rule_has_one_figure_a_line() -> None:
     rules = [{"applies": "account", "figures": {}}, {"applies": "symbol X", "figures": {"max_open_orders": "3", "max_order_qty": "1"}}]
     told = lines.limits({"limits": {"rules": rules, "overrides": [], "restricted": [], "throttled": []}})
     assert list(told) == ["account: no limit", "symbol X: max_open_orders 3", "symbol X: max_order_qty 1"]
+
+
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        ({"store": "ok"}, "ok"),
+        ({"store": "failing", "store_since_ns": T0, "store_code": "store_auth"}, "failing since 22:13:20.000 UTC, store_auth"),
+        ({"store": "failing", "store_since_ns": T0, "store_code": ""}, "failing since 22:13:20.000 UTC"),
+        ({"store": "unfit", "store_faults": ["it evicts", "it forgets"]}, "unfit: it evicts; it forgets"),
+    ],
+)
+def test_how_the_store_is_and_why(store: dict[str, Any], words: str) -> None:
+    assert lines._store(store) == words

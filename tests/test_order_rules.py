@@ -15,6 +15,8 @@ from haltcore.fsm.events import (
     CancelRejected,
     Evidence,
     Found,
+    GuardAnswer,
+    GuardKind,
     Halt,
     NotFound,
     OrderAccepted,
@@ -44,6 +46,7 @@ from tests.helpers import IN_DOUBT, REFUSED, SESSION, T0, UNAVAILABLE, Session, 
 from tests.test_hazards import OPEN, State, cancelled, expired, filled, rejected, unknown, working
 
 S = OrdStatus
+CLAIMS = ("place_unclaimed", "replace_unclaimed")
 COMMANDS = ("want_cancel", "want_replace", "restart", "listed")
 
 
@@ -63,7 +66,7 @@ def _every_report() -> list[Any]:
 
 def test_every_report_that_can_concern_an_order_has_a_row_and_no_row_is_idle() -> None:
     kinds = [kind_of(report) for report in _every_report()]
-    assert sorted([*kinds, *COMMANDS]) == sorted(TABLE)
+    assert sorted([*kinds, *COMMANDS, *CLAIMS]) == sorted(TABLE)
 
 
 def test_every_row_has_a_rule_for_every_phase() -> None:
@@ -121,6 +124,8 @@ def _report(kind: str, s: Session, key: int) -> Any:
         return OrderQueried(T0, (1, 0), key, NotFound() if kind == "not_found" else fetch_failed())
     if kind in ("rejected", "cancel_rejected", "replace_rejected"):
         return CancelRejected(T0, cid, "no")  # all three carry a reason
+    if kind in CLAIMS:
+        return GuardAnswer(T0, (99, 0), key, GuardKind.HELD, 0, "", "", "")
     verb, _, outcome = kind.partition("_")
     if outcome in list(OutcomeKind):
         return Outcome(T0, (99, 0), Verb(verb), key, OutcomeKind(outcome))

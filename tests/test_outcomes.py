@@ -10,7 +10,11 @@ from haltcore.effects import NO_FENCE, Cancel, CancelBatch, Effect, Part, Place,
 from haltcore.effects.performer import EFFECT_CLASSES
 from haltcore.fsm.events import (
     EVENT_CLASSES,
+    BreakerAnswer,
+    BreakerKind,
     FetchFailed,
+    GuardAnswer,
+    GuardKind,
     LatchAnswer,
     LatchKind,
     LeaseAnswer,
@@ -20,6 +24,8 @@ from haltcore.fsm.events import (
     Outcome,
     OutcomeKind,
     Positions,
+    StoreChecked,
+    StoreHealth,
     Verb,
 )
 from haltcore.fsm.outcomes import failed, outcome, owes_outcome
@@ -36,6 +42,7 @@ OWED: dict[str, type | None] = {
     "QueryOrder": OrderQueried, "FetchOpenOrders": OpenOrders, "FetchPositions": Positions,
     "AcquireLease": LeaseAnswer, "RenewLease": LeaseAnswer, "ReleaseLease": LeaseAnswer,
     "PublishFreeze": LatchAnswer, "ReadFreeze": LatchAnswer, "ClearFreeze": LatchAnswer,
+    "ClaimGuard": GuardAnswer, "SettleGuard": GuardAnswer, "CheckStore": StoreChecked, "ShareBreaker": BreakerAnswer,
     "SetTimer": None, "Metric": None, "Alert": None,
     "Denied": None, "Rejected": None, "ModeChanged": None, "SweepReport": None,
 }  # fmt: skip
@@ -79,7 +86,16 @@ def test_every_failure_of_every_effect_has_its_event(
             assert (event.kind, event.fence, event.valid_until_ns, event.holder) == (certain, NO_FENCE, 0, "")
         case LatchAnswer():
             assert event.kind is (LatchKind.IN_DOUBT if kind is OutcomeKind.IN_DOUBT else LatchKind.UNAVAILABLE)
-            assert event.rows == ()
+            assert (event.rows, event.epoch) == ((), 0)
+        case GuardAnswer():
+            assert event.kind is (GuardKind.IN_DOUBT if kind is OutcomeKind.IN_DOUBT else GuardKind.UNAVAILABLE)
+            assert (event.order, event.valid_until_ns, event.holder, event.result, event.code) == (same.order, 0, "", "", code)
+        case StoreChecked():
+            assert event.health is (StoreHealth.IN_DOUBT if kind is OutcomeKind.IN_DOUBT else StoreHealth.UNAVAILABLE)
+            assert (event.faults, event.notes) == ((), ())
+        case BreakerAnswer():
+            assert event.kind is (BreakerKind.IN_DOUBT if kind is OutcomeKind.IN_DOUBT else BreakerKind.UNAVAILABLE)
+            assert (event.job, event.version, event.state) == (same.job, 0, "")
     if isinstance(event, OrderQueried):
         assert event.order == same.order
     if isinstance(event, OpenOrders):

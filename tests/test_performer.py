@@ -71,4 +71,4 @@ def test_every_effect_says_its_part_its_risk_and_its_id() -> None:
         assert kind.__attrs_attrs__[0].name == "id"
         assert kind.__doc__
     adding = [kind.__name__ for kind in EFFECT_CLASSES if kind.risk is Risk.ADDS_RISK]
-    assert adding == ["Place", "Replace", "ClearFreeze"]
+    assert adding == ["Place", "Replace", "ClearFreeze", "ClaimGuard"]

@@ -12,11 +12,11 @@ from haltcore.effects import Denied, Notional, OrdType, Place, Rejected, Replace
 from haltcore.effects.values import SCALE
 from haltcore.fsm import freeze_history, positions, utilization, what_if
 from haltcore.fsm.core import EMPTY, Core, scope_text, strategy_scope
-from haltcore.fsm.events import ReplaceOrder, SubmitOrder, VolatilityBand
+from haltcore.fsm.events import ReplaceOrder, SetReduceOnly, SubmitOrder, VenueLink, VolatilityBand
 from haltcore.fsm.exposure import FLAT, book_key, worst_value
 from haltcore.fsm.limits import LimitRule, Limits, Rate
-from haltcore.fsm.queries import NOTHING, Change
-from haltcore.fsm.risk import CHECKS
+from haltcore.fsm.queries import NOTHING, Change, refusing
+from haltcore.fsm.risk import CHECKS, Finding
 from haltcore.fsm.thresholds import amount, thresholds_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -345,3 +345,36 @@ def test_asking_about_a_stop_order_counts_it_at_the_worse_price() -> None:
     s = at_mark()
     said = what_if(s.core, submit(s, BUY, 1, None, type=OrdType.STOP_MARKET, stop_price=price(130)))
     assert said.symbol == _change(0, 130 * USD)
+
+
+# --- nothing at all ---------------------------------------------------------------------------------------------------------------
+
+
+def test_why_nothing_can_be_placed_is_the_gates_own_first_reason() -> None:
+    assert refusing(EMPTY) == Finding("not_started", "the session has not begun")
+    s = Session(symbols=(BTC, ETH))
+    assert refusing(s.core) is None
+    s.freeze(BTC)
+    assert refusing(s.core) is None, "the other symbol can be traded"
+    s.freeze(ETH)
+    found = refusing(s.core)
+    s.ask(symbol=BTC)
+    denied = s.one(Denied)
+    assert found == Finding(denied.code, denied.reason)
+    s = Session(symbols=(BTC, ETH))
+    s.freeze(BTC)
+    s.feed(VenueLink(s.now, False, "gone"))
+    found = refusing(s.core)
+    assert found is not None
+    assert found.code == "venue_down", "of both, and not that one of them is frozen"
+    s.freeze()
+    found = refusing(s.core)
+    assert found is not None
+    assert found.code == "sweeping"
+
+
+def test_a_limit_or_reduce_only_refuses_some_orders_and_not_all() -> None:
+    s = Session(limits=Limits(max_order_qty=qty("0.0001")))
+    s.feed(SetReduceOnly(s.now, "", True, "ops", "why"))
+    assert s.core.desk is not None
+    assert refusing(s.core) is None

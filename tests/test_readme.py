@@ -1,5 +1,6 @@
 """The README's programs run as they are written, and the commands that it names exist."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,22 +8,45 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import Persistence, Server
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SETTINGS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
 def test_there_are_programs() -> None:
-    assert len(PROGRAMS) == 3
-    assert len(SETTINGS) == 1
+    assert len(PROGRAMS) == 5
+    assert len(SETTINGS) == 2
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["runner", "core", "limits"])
+@pytest.mark.parametrize("program", [*PROGRAMS[:3], PROGRAMS[4]], ids=["runner", "core", "limits", "jobs"])
 def test_program_runs_as_written(program: str, tmp_path: Path) -> None:
     (tmp_path / "bot.toml").write_text(SETTINGS[0], encoding="utf-8")
     run = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_program_with_a_store_runs_as_written(tmp_path: Path) -> None:
+    """On a server that is fit, as its settings demand: one venue, two processes, one order."""
+    (tmp_path / "shared.toml").write_text(SETTINGS[1], encoding="utf-8")
+    with Server(Persistence.AOF_ALWAYS) as server:
+        run = [sys.executable, "-W", "error", "-c", PROGRAMS[3]]
+        environment = {**os.environ, "HALTCORE_STORE_URL": server.url()}
+        venue = subprocess.Popen([*run, "venue"], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            said = []
+            for tag in ("bot0001", "bot0002"):
+                done = subprocess.run([*run, tag], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+                assert done.returncode == 0, done.stderr
+                said.append(done.stdout)
+        finally:
+            venue.kill()
+            venue.wait()
+        assert said[0].startswith("<order bot0001")
+        assert said[1] == "guard_done\n"
+        assert server.admin.keys("{haltcore:main}:*")
 
 
 def test_a_second_run_continues_frozen(tmp_path: Path) -> None:

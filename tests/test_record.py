@@ -18,7 +18,7 @@ def closed(body: str, prev: str) -> tuple[bytes, str]:
 
 def test_a_header() -> None:
     line, own = header_line(NO_HASH, version="0.1.0", config=b'{"a":1}', segment=1, first=1, snapshot=None, digest="d" * 64)
-    body = f'{{"haltcore":"0.1.0","format":2,"rules":2,"config":{{"a":1}},"segment":1,"first":1,"snapshot":null,"digest":"{"d" * 64}"'
+    body = f'{{"haltcore":"0.1.0","format":3,"rules":3,"config":{{"a":1}},"segment":1,"first":1,"snapshot":null,"digest":"{"d" * 64}"'
     assert (line, own) == closed(body, "0" * 64)
     later, _ = header_line(own, version="0.1.0", config=b"{}", segment=2, first=9, snapshot=b'{"seq":8}', digest="")
     assert json.loads(later) == {
@@ -49,7 +49,7 @@ def test_a_seal() -> None:
 
 def test_pinned_constants() -> None:
     """A change of one of these is a change of the format."""
-    assert (FORMAT, RULES, CHECKPOINT_EVERY, PREV_LENGTH, END_LENGTH) == (2, 2, 256, 74, 76)
+    assert (FORMAT, RULES, CHECKPOINT_EVERY, PREV_LENGTH, END_LENGTH) == (3, 3, 256, 74, 76)
     line, own = record_line("a" * 64, 5, b"{}", b"[]", "")
     assert line[-END_LENGTH:] == f',"hash":"{own}"}}\n'.encode()
     assert line[-END_LENGTH - PREV_LENGTH : -END_LENGTH] == f',"prev":"{"a" * 64}"'.encode()

@@ -12,12 +12,16 @@ import attrs
 import pytest
 from haltcore.effects import (
     Bps,
+    BreakerMode,
+    CheckStore,
     Denied,
     Metric,
     Mode,
     OrdType,
     Place,
     Price,
+    Purpose,
+    ReadFreeze,
     Replace,
     Side,
     Usd,
@@ -27,11 +31,23 @@ from haltcore.effects import (
     usd,
 )
 from haltcore.effects.ids import MAX_KEY
+from haltcore.fsm.breaker import Breaker
+from haltcore.fsm.breaker_copy import Copy
 from haltcore.fsm.checks import fingerprint
 from haltcore.fsm.commands import explain
-from haltcore.fsm.config import StorePolicy
-from haltcore.fsm.core import EMPTY, VENUE
-from haltcore.fsm.events import LatchKind, ReplaceOrder, Stopping, SubmitOrder, VenueLink
+from haltcore.fsm.config import BreakerPolicy, StoreCheck, StorePolicy
+from haltcore.fsm.core import EMPTY, VENUE, PlaceBreaker, Vouching
+from haltcore.fsm.events import (
+    LatchAnswer,
+    LatchKind,
+    OutcomeKind,
+    ReplaceOrder,
+    Stopping,
+    StoreChecked,
+    StoreHealth,
+    SubmitOrder,
+    VenueLink,
+)
 from haltcore.fsm.instrument import Instrument
 from haltcore.fsm.limits import LimitRule, Limits, Rate
 from haltcore.fsm.risk import CHECKS
@@ -91,10 +107,35 @@ def unlinked() -> Session:
     return s
 
 
+def intended() -> Session:
+    """An order for this signal was filled long ago."""
+    s = Session()
+    s.fill(s.working(once="a signal"), 10)
+    s.wait(600_000)
+    return s
+
+
 def storeless() -> Session:
     s = Session(store=StorePolicy(configured=True))
-    s.fire()
+    s.fire(purpose=Purpose.LATCH)
     s.latch(s.effects[0], kind=LatchKind.UNAVAILABLE)
+    return s
+
+
+def checked(*faults: str) -> Session:
+    """A store that was looked at, and what was wrong with it."""
+    s = Session(store=StorePolicy(configured=True, guard=False, check=StoreCheck.STRICT))
+    s.latch(s.all(ReadFreeze)[-1])
+    s.feed(StoreChecked(s.now, s.all(CheckStore)[-1].id, StoreHealth.OK, faults, ()))
+    return s
+
+
+def broken_off(ms: int) -> Session:
+    """The venue did not take an order this long ago, and its breaker opens for six seconds at the first."""
+    s = Session(breaker=BreakerPolicy(1, 1_000, 6_000, 1))
+    s.submit()
+    s.outcome(s.one(Place), OutcomeKind.UNAVAILABLE)
+    s.wait(ms)
     return s
 
 
@@ -126,6 +167,16 @@ def repeated(ms: int) -> Session:
     """The order that all cases send was sent this long ago, with a window of 500 ms."""
     s = plain(limits=Limits(duplicate_window_ms=500))
     s.submit()
+    s.wait(ms)
+    return s
+
+
+def forgetful(ms: int) -> Session:
+    """It was noticed this long ago that the store has lost what it knew. The latch is read every second."""
+    s = plain(store=StorePolicy(configured=True, check=StoreCheck.OFF))
+    for epoch in (1, 2):
+        s.fire(purpose=Purpose.LATCH)
+        s.feed(LatchAnswer(s.now, s.one(ReadFreeze).id, LatchKind.OK, (), epoch))
     s.wait(ms)
     return s
 
@@ -174,12 +225,17 @@ CASES: list[Case] = [
     ("min_qty", lambda: defined(min_qty=qty(1)), {"amount": "0.999999999999"}, lambda: defined(min_qty=qty(1)), {"amount": 1}),
     ("max_qty", lambda: defined(max_qty=qty(1)), {"amount": "1.000000000001"}, lambda: defined(max_qty=qty(1)), {"amount": 1}),
     ("min_notional", lambda: defined(min_notional=usd(1_000)), {"at": "99.999999999999"}, lambda: defined(min_notional=usd(1_000)), {}),
+    ("already_done", intended, {"once": "a signal"}, intended, {"once": "another"}),
     ("not_ready", lambda: plain(ready=False), {}, plain, {}),
     ("stopping", stopping, {}, plain, {}),
     ("frozen", frozen, {}, plain, {}),
     ("sweeping", sweeping, {}, plain, {}),
     ("venue_down", unlinked, {}, plain, {}),
     ("store_unavailable", storeless, {}, plain, {}),
+    ("store_unfit", lambda: checked("keeps nothing"), {}, checked, {}),
+    ("store_forgot", lambda: forgetful(4_999), {"once": "a signal"}, lambda: forgetful(5_000), {"once": "a signal"}),
+    ("store_forgot", lambda: forgetful(0), {"once": "a signal"}, lambda: forgetful(0), {}),
+    ("breaker_open", lambda: broken_off(5_999), {}, lambda: broken_off(6_000), {}),
     ("reduce_only", lambda: reducing(0), {}, lambda: reducing(-10), {}),
     ("reduce_only", lambda: reducing(10), {"amount": 1}, lambda: reducing(10), {"side": SELL}),
     ("reduce_only", lambda: reducing(10), {"side": SELL, "amount": "10.000000000001"}, lambda: reducing(10), {"side": SELL}),
@@ -313,7 +369,7 @@ def ruined() -> Session:
     """A session in which one order fails every row but those of form, as far as they can fail together."""
     s = at_mark()
     s.fill(s.working(BUY, 10), 10)
-    s.working(SELL, 1, 100)
+    s.working(SELL, 1, 100, once="a signal")
     s.unknown(BUY, "1.05", "100.25")
     s.mark(90)
     limits = Limits(
@@ -328,10 +384,15 @@ def ruined() -> Session:
     terms = Instrument(tick=price("0.5"), lot=qty("0.1"), min_qty=qty(2), max_qty=qty(1), min_notional=usd(1_000))
     desk = desk_of(s)
     put_desk(
-        s, opened=False, stopping=True, link=attrs.evolve(desk.link, up=False), store=attrs.evolve(desk.store, ok=False),
-        config=attrs.evolve(desk.config, store=StorePolicy(configured=True)), instruments=Map({0: terms}), restricted=Map({0: 1}),
-        throttled=Map({0: 1}),
+        s, opened=False, stopping=True, link=attrs.evolve(desk.link, up=False),
+        store=attrs.evolve(desk.store, health=StoreHealth.UNAVAILABLE),
+        config=attrs.evolve(desk.config, store=StorePolicy(configured=True, check=StoreCheck.STRICT), breaker=BreakerPolicy()),
+        instruments=Map({0: terms}),
+        restricted=Map({0: 1}), throttled=Map({0: 1}),
     )  # fmt: skip
+    opened = Breaker(BreakerMode.OPEN, 2, s.now)
+    flow = attrs.evolve(s.core.flow, breaker=PlaceBreaker(Copy(opened), 1), vouching=Vouching(1, 0, Map(), s.now + 1))
+    s.core = attrs.evolve(s.core, flow=flow)
     put_control(s, 0, Mode.FROZEN)
     put_control(s, VENUE, Mode.REDUCE_ONLY)
     s.thorough = False
@@ -345,17 +406,17 @@ def fingerprint_of(s: Session) -> int:
 def test_the_rest_is_judged_in_the_order_of_the_table() -> None:
     """With ``explain`` the denial names every check that failed, first to last."""
     s = ruined()
-    s.ask(BUY, "1.05", "100.25", explain=True)
+    s.ask(BUY, "1.05", "100.25", explain=True, once="a signal")
     codes = s.one(Denied).codes
     together = [code for code in REST if code not in ("sweeping", "not_reducing", "no_mark_price")]
     assert list(codes) == together
     assert s.one(Denied).code == codes[0]
-    event = SubmitOrder(s.now, BTC, BUY, qty("1.05"), price("100.25"), reduce_only=True)
+    event = SubmitOrder(s.now, BTC, BUY, qty("1.05"), price("100.25"), reduce_only=True, once="a signal")
     assert [f.code for f in explain(s.core, event) if f.reason] == [
         code for code in REST if code not in ("sweeping", "no_mark_price", "min_notional")
     ]
     put_control(s, 0, Mode.FREEZING)
-    assert [f.code for f in explain(s.core, event) if f.reason][4:8] == ["not_ready", "stopping", "sweeping", "venue_down"]
+    assert [f.code for f in explain(s.core, event) if f.reason][4:9] == ["already_done", "not_ready", "stopping", "sweeping", "venue_down"]
     book = s.core.books[0]
     s.core = attrs.evolve(s.core, books=s.core.books.set(0, attrs.evolve(book, mark=Price(0))))
     failing = [f.code for f in explain(s.core, event) if f.reason]

@@ -32,7 +32,7 @@ from haltcore.effects import (
     price,
     qty,
 )
-from haltcore.fsm.config import StorePolicy, SweepPolicy
+from haltcore.fsm.config import ForeignPolicy, StorePolicy, SweepPolicy
 from haltcore.fsm.events import Freeze, OrderAccepted, OrderRejected, Outcome, OutcomeKind, SubmitOrder
 from haltcore.fsm.limits import Limits
 
@@ -62,6 +62,20 @@ async def test_submit_without_waiting_returns_at_once() -> None:
         assert rig.clock.now_ns() == before
         assert order.status == "pending_new"
         assert rig.bot.status().in_flight == 1
+
+
+@simulated
+async def test_an_intention_without_a_name_protects_nothing_and_is_refused() -> None:
+    async with Rig() as rig:
+        for name in ("", "x" * 129):
+            with pytest.raises(ValueRefused, match=r"^once: "):
+                await buy(rig.bot, once=name)
+            with pytest.raises(ValueRefused, match=r"^once: "):
+                rig.bot.what_if(BTC, "buy", "1", "100", once=name)
+        await buy(rig.bot)
+        await buy(rig.bot, once=None)
+        await buy(rig.bot, once="signal")
+        assert [event.once for event in rig.events(SubmitOrder)] == ["", "", "signal"]
 
 
 @simulated
@@ -241,7 +255,7 @@ async def test_a_submit_whose_waiting_is_cancelled_leaves_the_order_and_the_runn
             task.cancel()
         await later(10)
         assert rig.bot.proven()
-        assert (rig.bot._reports, rig.bot._refusals, rig.bot._waiters._waiting) == ([], {}, [])
+        assert (rig.bot._listening.reports, rig.bot._listening.refusals, rig.bot._waiters._waiting) == ([], {}, [])
 
 
 # --- bad arguments --------------------------------------------------------------------------------------------------
@@ -498,6 +512,38 @@ async def test_unfreeze_needs_a_freeze_and_a_reason() -> None:
         assert (await buy(rig.bot)).status == "new"
 
 
+@simulated
+async def test_unfreeze_says_who_else_has_frozen_it_and_with_force_lifts_it_for_all() -> None:
+    loop = asyncio.get_running_loop()
+    state = MemoryState(lambda: round(loop.time() * 10**9))
+    conf = config(store=StorePolicy(configured=True))
+    async with Rig(conf=conf, store=MemoryStore(state)) as rig:
+        await rig.bot.freeze("test", "ops")
+        state.publish("mm2", "", Trigger.MANUAL, "ill", "ann")
+        await asyncio.sleep(2)
+        for _ in range(2):
+            with pytest.raises(CommandRejected) as rejected:
+                await rig.bot.unfreeze("ops", "well again")
+            assert (rejected.value.code, rig.bot.mode("")) == ("peer_frozen", Mode.FROZEN)
+            assert "ann in session mm2 (manual: ill)" in rejected.value.reason
+        assert [row.author for row in state.rows()] == ["mm2"]
+        await rig.bot.unfreeze("ops", "mm2 is dead", force=True)
+        assert (rig.bot.mode(""), state.rows()) == (Mode.ACTIVE, ())
+
+
+@simulated
+async def test_an_orderly_stop_leaves_peers_trading_where_their_orders_are_theirs() -> None:
+    loop = asyncio.get_running_loop()
+    for foreign, rows in ((ForeignPolicy.LEAVE, 0), (ForeignPolicy.CANCEL, 1)):
+        state = MemoryState(lambda: round(loop.time() * 10**9))
+        conf = config(store=StorePolicy(configured=True), sweep=SweepPolicy(foreign=foreign))
+        async with Rig(conf=conf, store=MemoryStore(state)) as rig:
+            await buy(rig.bot)
+            await rig.bot.stop()
+            assert len(rig.bot.core.orders) == 0
+        assert len(state.rows()) == rows
+
+
 @pytest.mark.parametrize("kind", [FaultKind.UNAVAILABLE, FaultKind.IN_DOUBT_NOT_APPLIED])
 @simulated
 async def test_unfreeze_that_the_store_does_not_take_stays_frozen(kind: FaultKind) -> None:
@@ -508,7 +554,7 @@ async def test_unfreeze_that_the_store_does_not_take_stays_frozen(kind: FaultKin
         store.fault = lambda effect: StoreFault(kind) if isinstance(effect, ClearFreeze) else None
         with pytest.raises(CommandRejected) as rejected:
             await rig.bot.unfreeze("ops", "well again")
-        assert rejected.value.code == "unfreeze_refused"
+        assert rejected.value.code == ("unfreeze_unavailable" if kind is FaultKind.UNAVAILABLE else "unfreeze_in_doubt")
         assert rig.bot.status().modes == {"": Mode.FROZEN}
 
 

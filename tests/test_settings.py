@@ -13,11 +13,13 @@ from haltcore.adapters.settings import SettingsRefused, load, parse, with_limits
 from haltcore.adapters.settings_rows import FIGURE_KEYS, HOMES
 from haltcore.effects import bps, price, qty, usd
 from haltcore.fsm.config import (
+    BreakerPolicy,
     Config,
     ConfigRefused,
     CoolDown,
     ForeignPolicy,
     FreezeClass,
+    StoreCheck,
     StorePolicy,
     SweepPolicy,
     Triggers,
@@ -108,6 +110,17 @@ configured = true
 lease_ttl_ms = 9
 lease_renew_ms = 8
 latch_poll_ms = 7
+lease_cap_ms = 10
+guard = false
+claim_ms = 11
+guard_ttl_ms = 12
+check = "strict"
+
+[breaker]
+failures = 1
+window_ms = 2
+open_ms = 0
+probes = 4
 
 [instrument.BTCUSDT]
 tick = "0.1"
@@ -140,7 +153,7 @@ MEANT = Config(
     ),
     venue=VenueTraits(cancel_all=False, conditional=False, batch=0, place_expiry_ms=0),
     sweep=SweepPolicy(1, 2, 3, 4, 5, 6, ForeignPolicy.LEAVE),
-    store=StorePolicy(configured=True, lease_ttl_ms=9, lease_renew_ms=8, latch_poll_ms=7),
+    store=StorePolicy(True, 9, 8, 7, 10, False, 11, 12, StoreCheck.STRICT),
     seed=-7,
     evidence_ms=2_000,
     venue_lost_ms=7_000,
@@ -160,6 +173,7 @@ MEANT = Config(
     two_persons=True,
     attribution=True,
     day_roll_minute=1_050,
+    breaker=BreakerPolicy(1, 2, 0, 4),
 )
 
 
@@ -178,7 +192,8 @@ def test_everything_that_may_stand_in_a_file() -> None:
 
 
 def test_every_field_of_the_configuration_stands_in_that_file() -> None:
-    for part in (MEANT, MEANT.venue, MEANT.sweep, MEANT.store, MEANT.triggers, MEANT.triggers.cool_downs[0]):
+    assert MEANT.breaker is not None
+    for part in (MEANT, MEANT.venue, MEANT.sweep, MEANT.store, MEANT.breaker, MEANT.triggers, MEANT.triggers.cool_downs[0]):
         unused = [field.name for field in attrs.fields(type(part)) if getattr(part, field.name) == field.default]
         assert unused == []
     assert [key.name for key in FIGURE_KEYS] == [field.name for field in attrs.fields(Limits)]
@@ -333,6 +348,13 @@ FAULTS = [
     ("[store]\nlease_ttl_ms = 50000", "3: store.configured: missing"),
     ("[store]\nconfigured = true\nlease_ttl_ms = 5000", "3: store.lease_renew_ms: 10000 is not below store.lease_ttl_ms, 5000"),
     ("[store]\nconfigured = true\nlease_renew_ms = 30000", "5: store.lease_renew_ms: 30000 is not below store.lease_ttl_ms, 30000"),
+    ("[store]\nconfigured = true\ncheck = 'no'", '5: store.check: the text "no" is none of off, warn, strict'),
+    ("[store]\nconfigured = true\nclaim_ms = 259200001", "5: store.claim_ms: 259200001 is above store.guard_ttl_ms, 259200000"),
+    ("[store]\nconfigured = true\nurl = 'redis://h'", "3: store.account: missing"),
+    ("[store]\nconfigured = true\naccount = 'a b'", '5: store.account: the text "a b" is no name of an account'),
+    ("[breaker]\nfailures = 0", "4: breaker.failures: 0 is out of range"),
+    ("[breaker]\nwindow = '5m'", "4: breaker.window: unknown; did you mean window_ms?"),
+    ("breaker = 5", "3: breaker: 5 where a section belongs"),
     # instruments
     ("[instrument.X]\ntick = 1", '3: instrument.X: "X" is not among the symbols'),
     ("[instrument.A]\ntick = -1", "4: instrument.A.tick: -1 is below 0"),
@@ -493,6 +515,26 @@ def test_instruments(tmp_path: Path) -> None:
     assert [fault.line for fault in refusal.value.faults] == [4, 7, 8, 10, 16, 18]
 
 
+# --- the store and the breaker --------------------------------------------------------------------------------------
+
+
+def test_where_the_store_is_is_told_beside_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'symbols = ["A"]\n[store]\nconfigured = true\n'
+    found = parse(text + 'url = "redis://:${PW}@h:6379/0"\naccount = "main"', session="abcdefg")
+    assert found.config == parse(text, session="abcdefg").config
+    assert (found.store_place, found.store_account) == ("redis://:${PW}@h:6379/0", "main")
+    monkeypatch.delenv("HALTCORE_STORE_URL", raising=False)
+    monkeypatch.setenv("PW", "s3cret")
+    assert found.store_url == "redis://:s3cret@h:6379/0"
+    assert "s3cret" not in repr(found)
+    assert parse(text).store_place == parse(text).store_account == ""
+
+
+def test_a_breaker_is_there_when_its_section_is() -> None:
+    assert parse('symbols = ["A"]').config.breaker is None
+    assert parse('symbols = ["A"]\n[breaker]\n').config.breaker == BreakerPolicy()
+
+
 # --- a file of limits -----------------------------------------------------------------------------------------------
 
 
@@ -607,4 +649,4 @@ def test_a_figure_that_can_never_bind_is_noted_in_its_line() -> None:
         "mm.toml:5: limits.window[0].max_order_value: 2000 can never bind, since 1000 always holds (account); give less, or leave it out",
         "mm.toml:8: limits.band.high.max_order_value: 1000.5 can never bind, since 1000 always holds (account); give less, or leave it out",
     ]
-    assert parse(FULL).notes == ()
+    assert [note.key for note in parse(FULL).notes] == ["session"], "it has a store, too"

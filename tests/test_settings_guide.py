@@ -11,10 +11,12 @@ import pytest
 from haltcore.adapters.settings import load, parse
 from haltcore.adapters.settings_guide import PARTS, Part, example
 from haltcore.adapters.settings_rows import ROWS
-from haltcore.fsm.config import Config
+from haltcore.fsm.config import BreakerPolicy, Config
 from haltcore.fsm.instrument import Instrument
 
 PAGE = Path(__file__).parent.parent / "spec" / "settings.md"
+#: What is configured by the section itself, whatever stands in it.
+HEADED = ("[triggers.cool_down.NAME]", "[breaker]")
 HEADERS = {"[triggers.cool_down.NAME]": "[triggers.cool_down.edge]\nwait_ms = 5\ncap_ms = 6", "[instrument.NAME]": "[instrument.A]"}
 
 
@@ -38,7 +40,8 @@ def test_the_example_has_every_section_and_every_key() -> None:
     found = tomllib.loads(text)
     limits, triggers = found["limits"], found["triggers"]
     (window,) = limits["window"]
-    places = [found, limits, window, triggers, triggers["cool_down"]["network"], *(found[name] for name in ("venue", "sweep", "store"))]
+    parts = [found[name] for name in ("venue", "sweep", "store", "breaker")]
+    places = [found, limits, window, triggers, triggers["cool_down"]["network"], *parts]
     for part, place in zip(PARTS, [*places, found["instrument"]["BTCUSDT"]], strict=True):
         assert [key.name for key in part.keys if key.name not in place] == []
     assert {kind for kind in ("symbol", "strategy", "band") if limits[kind]} == {"symbol", "strategy", "band"}
@@ -67,10 +70,10 @@ def test_a_default_that_is_written_changes_nothing(part: Part, tmp_path: Path) -
     file = tmp_path / "written.toml"
     file.write_text(f"{top}{header}\n{values}\n")
     found = load(file, "abcdefg")
-    file.write_text(f"{top}{header if part.title == '[triggers.cool_down.NAME]' else ''}\n")
+    file.write_text(f"{top}{header if part.title in HEADED else ''}\n")
     assert found.config == load(file, "abcdefg").config
     if part.title != "[triggers.cool_down.NAME]":
-        assert found.config == Config("abcdefg", ("A",))
+        assert found.config == Config("abcdefg", ("A",), breaker=BreakerPolicy() if part.title == "[breaker]" else None)
     assert list(found.instruments.values()) == ([Instrument()] if part.title == "[instrument.NAME]" else [])
     required = {"[triggers.cool_down.NAME]": ["wait_ms", "cap_ms"], PARTS[0].title: ["symbols"]}
     assert [key.name for key in part.keys if key.name not in part.defaults] == required.get(part.title, [])

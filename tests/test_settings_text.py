@@ -13,9 +13,11 @@ from haltcore.effects import qty, usd
 from haltcore.effects.values import MAX_WHOLE, SCALE
 from haltcore.fsm.config import (
     TRANSIENT,
+    BreakerPolicy,
     Config,
     CoolDown,
     ForeignPolicy,
+    StoreCheck,
     StorePolicy,
     SweepPolicy,
     Triggers,
@@ -35,6 +37,7 @@ AMOUNTS = st.integers(10**6, LARGEST) | st.integers(1, 10**6).map(lambda whole: 
 TIMES = st.integers(1, MAX_MS)
 RATES = st.builds(Rate, st.integers(1, MAX_COUNT), TIMES | st.integers(1, 24).map(lambda hours: hours * 3_600_000))
 COUNTS = st.integers(1, 2**63 - 1)
+FEW = st.integers(1, 1_000)
 FLAGS = st.booleans()
 
 
@@ -74,12 +77,19 @@ def rules(draw: Any, symbols: list[str], strategies: list[str]) -> LimitRule:
 
 
 @st.composite
+def stores(draw: Any) -> StorePolicy:
+    """A store's policy: its times are bounded by one another."""
+    renew, ttl, cap = sorted(draw(st.lists(TIMES, min_size=3, max_size=3, unique=True)))
+    claim, keep = sorted([draw(TIMES), draw(TIMES)])
+    return StorePolicy(draw(FLAGS), ttl, renew, draw(TIMES), cap, draw(FLAGS), claim, keep, draw(st.sampled_from(StoreCheck)))
+
+
+@st.composite
 def configs(draw: Any) -> Config:
     """A configuration that can run, of every field."""
     symbols = draw(st.lists(SYMBOLS, min_size=1, max_size=4, unique=True))
     strategies = draw(st.lists(NAMES, max_size=3, unique=True))
     found = draw(st.lists(rules(symbols, strategies), max_size=5, unique_by=lambda rule: rule.conditions))
-    renew = draw(st.integers(1, MAX_MS - 1))
     waits = [(wait, draw(st.integers(wait, MAX_MS))) for wait in draw(st.lists(TIMES, max_size=2))]
     return Config(
         session=draw(st.from_regex(r"[a-z][a-z0-9]{6}", fullmatch=True)),
@@ -87,7 +97,8 @@ def configs(draw: Any) -> Config:
         limits=draw(limits([figure.name for figure in FIGURES], 0)),
         venue=VenueTraits(draw(FLAGS), draw(FLAGS), draw(st.integers(0, 2**63 - 1)), draw(st.integers(0, MAX_MS))),
         sweep=SweepPolicy(*(draw(part) for part in (TIMES, TIMES, TIMES, TIMES, COUNTS, COUNTS, st.sampled_from(ForeignPolicy)))),
-        store=StorePolicy(draw(FLAGS), draw(st.integers(renew + 1, MAX_MS)), renew, draw(TIMES)),
+        store=draw(stores()),
+        breaker=draw(st.none() | st.builds(BreakerPolicy, FEW, TIMES, st.integers(0, MAX_MS), FEW)),
         seed=draw(st.integers(-(2**63) + 1, 2**63 - 1)),
         evidence_ms=draw(TIMES),
         venue_lost_ms=draw(TIMES),
@@ -129,6 +140,13 @@ def test_instruments_are_read_back(tmp_path_factory: pytest.TempPathFactory, ins
     found = load(file)
     assert found == Settings(config, instruments, session_named=True)
     assert list(found.instruments) == list(instruments)
+
+
+def test_where_the_store_is_is_read_back() -> None:
+    place = {"url": "redis://:${PW}@h:6379/0", "account": "main"}
+    found = parse(to_toml(Config("abcdefg", ("A",)), store=place))
+    assert {"url": found.store_place, "account": found.store_account} == place
+    assert "url" not in to_toml(Config("abcdefg", ("A",)), store={"url": "", "account": ""})
 
 
 def test_how_it_looks() -> None:

@@ -11,16 +11,17 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from haltcore.effects import Mode
+from haltcore.effects import GuardState, Mode
 from haltcore.fsm.core import SweepPhase
 from haltcore.fsm.events import Freeze, Unfreeze, VerifyOverride
+from haltcore.fsm.freeze import HELD_BACK
 from haltcore.fsm.order import Phase
 from haltcore.fsm.order_change import Note
 from haltcore.fsm.order_rules import TABLE
 from haltcore.fsm.reports import ACTIONS
 
 SPEC = Path(__file__).parent.parent / "spec"
-MODULES = ("generate", "tables", "risk_tables", "settings_page", "diagrams", "invariants")
+MODULES = ("generate", "tables", "risk_tables", "coordination_tables", "settings_page", "diagrams", "invariants")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,43 @@ def test_the_rejections_of_a_command_are_those_of_its_handler_and_helpers(spec: 
     assert rejections(VerifyOverride) == ["no_change", "same_person", "unknown_override", "who_and_why"]
     assert {"who_and_why", "sweep_running", "unknown_scope"} <= set(rejections(Unfreeze))
     assert rejections(Freeze) == ["unknown_scope"]
+
+
+def test_every_word_of_the_last_moment_is_listed(spec: dict[str, ModuleType]) -> None:
+    listed = "\n".join(spec["tables"].send_codes())
+    assert [code for code in (*HELD_BACK, "freeze_over", "not_started") if f"| `{code}` |" not in listed] == []
+
+
+def test_a_name_that_means_a_code_in_one_module_means_none_elsewhere(spec: dict[str, ModuleType]) -> None:
+    source = "def f(turn):\n    _tell(turn, Severity.INFO, 'a_code', override, 'so')"
+    assert [code.code for code in spec["tables"].codes_in("operators", source)] == ["a_code"]
+    assert list(spec["tables"].codes_in("guards", source)) == []
+
+
+def test_a_deed_without_conduct_stops_the_generator(spec: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = spec["coordination_tables"]
+    monkeypatch.setattr(pages, "MATRIX", {deed: row for deed, row in pages.MATRIX.items() if deed.value != "cancel"})
+    with pytest.raises(LookupError, match="cancel"):
+        pages.matrix()
+
+
+def test_the_page_of_coordination_shows_the_rules_and_not_a_copy(spec: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell of the guard is what its rule says, so another rule is another page."""
+    pages = spec["coordination_tables"]
+    assert "| `in_doubt` | `held` | `mismatch` | `held` | `mismatch` |" in pages.claims()
+    monkeypatch.setattr(pages, "on_claim", lambda row, own, same: pages.on_settle(GuardState.DONE, row, own, same))
+    assert "| `in_doubt` | `settled`, writes `done` | `lost` | `lost` | `lost` |" in pages.claims()
+
+
+def test_a_computed_code_of_a_failed_request_stops_the_generator(
+    spec: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = spec["coordination_tables"]
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "some.py").write_text("raise StoreFailed(health, name, 'why')", "utf-8")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    with pytest.raises(LookupError, match="some: the code name"):
+        pages.other_codes()
 
 
 def test_a_new_note_stops_the_generator(spec: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,12 @@ import pytest
 from haltcore.effects import (
     AcquireLease,
     Bps,
+    BreakerMode,
     Cancel,
     CancelAll,
     CancelBatch,
+    CheckStore,
+    ClaimGuard,
     ClearFreeze,
     Effect,
     Fence,
@@ -32,6 +35,8 @@ from haltcore.effects import (
     RenewLease,
     Replace,
     SetTimer,
+    SettleGuard,
+    ShareBreaker,
     Side,
     TimeInForce,
     Trigger,
@@ -41,8 +46,10 @@ from haltcore.effects import (
     usd,
 )
 from haltcore.fsm import events as ev
-from haltcore.fsm.config import Config, CoolDown, ForeignPolicy, FreezeClass, StorePolicy, SweepPolicy, Triggers, VenueTraits
-from haltcore.fsm.core import EMPTY, Core
+from haltcore.fsm.breaker import Breaker
+from haltcore.fsm.breaker_text import to_text
+from haltcore.fsm.config import BreakerPolicy, Config, CoolDown, ForeignPolicy, FreezeClass, StorePolicy, SweepPolicy, Triggers, VenueTraits
+from haltcore.fsm.core import EMPTY, JOB, Core
 from haltcore.fsm.events import EVENT_CLASSES, EVIDENCE_CLASSES, Event, OutcomeKind
 from haltcore.fsm.instrument import Instrument
 from haltcore.fsm.invariants import broken, broken_state
@@ -65,6 +72,7 @@ SYMBOLS = st.sampled_from([BTC, BTC, ETH, "", "XRPUSDT"])
 STRATEGIES = st.sampled_from(["mm", "mm", "arb", "", "x"])
 SCOPES = st.one_of(SYMBOLS, st.sampled_from(["venue", "strategy:mm", "strategy:", "strategy:x"]))
 TEXTS = st.sampled_from(["", " ", "x", "v1", ev.DUPLICATE_CLIENT_ID])
+WORDS = st.lists(TEXTS, max_size=2).map(tuple)
 TRADES = st.sampled_from(["t1", "t2", "t3", ""])
 EFFECT_IDS = st.tuples(st.integers(0, 40), st.integers(0, 4))
 ROWS = st.builds(
@@ -89,6 +97,13 @@ INSTRUMENTS = st.sampled_from([Instrument(), Instrument(tick=Price(10**11), lot=
 )
 SMALL = config(sweep=SweepPolicy(attempts=2, empty_snapshots=1), venue=VenueTraits(batch=2))
 
+JOBS = st.sampled_from([JOB, JOB, "cook"])
+#: What a store could hold of a breaker.
+BREAKERS = TEXTS | st.sampled_from(
+    [to_text(Breaker(mode, generation, T0, T0 * (mode is BreakerMode.OPEN), T0, by=by, why=by))
+     for mode, by in zip(BreakerMode, ("", "", "", "ann", "ann"), strict=True) for generation in (1, 3)]
+)  # fmt: skip
+
 #: The strategy of a field: by its name where that says enough, else by its type.
 BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "at_ns": TIMES, "order": KEYS, "key": KEYS, "client_id": CLIENT_IDS, "symbol": SYMBOLS, "trade_id": TRADES, "effect": EFFECT_IDS,
@@ -104,7 +119,11 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
 BY_CLASS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     ev.Outcome: {"kind": st.sampled_from(OutcomeKind)},
     ev.LeaseAnswer: {"kind": st.sampled_from(ev.LeaseKind)},
-    ev.LatchAnswer: {"kind": st.sampled_from(ev.LatchKind)},
+    ev.LatchAnswer: {"kind": st.sampled_from(ev.LatchKind), "epoch": INTS},
+    ev.GuardAnswer: {"kind": st.sampled_from(ev.GuardKind)},
+    ev.StoreChecked: {"health": st.sampled_from(ev.StoreHealth), "faults": WORDS, "notes": WORDS},
+    ev.BreakerAnswer: {"kind": st.sampled_from(ev.BreakerKind), "version": INTS, "job": JOBS, "state": BREAKERS},
+    ev.OverrideBreaker: {"to": st.sampled_from(BreakerMode), "job": JOBS},
     ev.MarkPrice: {"price": NUMBERS},
     ev.TradeCorrected: {"price": NUMBERS},
     ev.OrderQueried: {"result": st.builds(ev.Found, ROWS) | st.builds(ev.NotFound) | FAILED},
@@ -136,13 +155,13 @@ ABOUT = st.tuples(st.integers(0, 10**6), st.one_of([_events(cls) for cls in (*EV
 _CONTROLS = (
     ev.Freeze, ev.Unfreeze, ev.SetReduceOnly, ev.Restarted, ev.VenueLink, ev.EdgeUpdate, ev.ChangeLimits, ev.OverrideLimits, ev.Restrict,
     ev.VerifyOverride, ev.EndOverride, ev.Reenable, ev.InstrumentDefined, ev.VolatilityBand, ev.Heartbeat, ev.ClockReading,
-    ev.BreakerChanged,
+    ev.BreakerChanged, ev.OverrideBreaker,
 )  # fmt: skip
 CONTROL = st.one_of([_events(cls) for cls in _CONTROLS])
 #: Placing is what leads anywhere, so orders that the gate lets through come often.
 GOOD_SUBMIT = st.builds(
     ev.SubmitOrder, TIMES, st.sampled_from([BTC, ETH]), st.sampled_from(Side), st.just(Qty(10**13)), st.just(Price(10**14)),
-    type=st.just(OrdType.LIMIT), strategy=st.just("mm"), explain=st.booleans(),
+    type=st.just(OrdType.LIMIT), strategy=st.just("mm"), explain=st.booleans(), once=st.sampled_from(["", "", "signal"]),
 )  # fmt: skip
 KINDS = {"any": ANY_EVENT, "submit": GOOD_SUBMIT, "about": ABOUT, "answer": ANSWER, "control": CONTROL}
 STEPS = st.lists(
@@ -160,15 +179,15 @@ STRICT: dict[str, Any] = {
         LimitRule(Limits(max_daily_loss=usd("100"), max_total_notional=usd("9000"), execution_rate=Rate(2, 1_000)), strategy="mm"),
         LimitRule(Limits(max_order_qty=qty("1")), "", "mm", "high", 1_430, 120),
     ),
-    "strategies": ("mm", "arb"), "two_persons": True, "day_roll_minute": 107,
+    "strategies": ("mm", "arb"), "two_persons": True, "day_roll_minute": 107, "breaker": BreakerPolicy(2, 60_000, 1_000, 1),
     "triggers": Triggers(Rate(2, 1_000), 900, True, (CoolDown(FreezeClass.NETWORK, 100, 400, 2), CoolDown(FreezeClass.EDGE, 1, 1, 1, 1))),
 }  # fmt: skip
 CONFIGS = st.builds(
-    lambda store, batch, conditional, cancel_all, foreign, strict: config(
-        store=StorePolicy(configured=store), venue=VenueTraits(cancel_all=cancel_all, conditional=conditional, batch=batch),
+    lambda store, guard, batch, conditional, cancel_all, foreign, strict: config(
+        store=StorePolicy(configured=store, guard=guard), venue=VenueTraits(cancel_all=cancel_all, conditional=conditional, batch=batch),
         sweep=SweepPolicy(attempts=2, foreign=foreign), **strict,
     ),
-    st.booleans(), st.sampled_from([0, 2]), st.booleans(), st.booleans(), st.sampled_from(ForeignPolicy),
+    st.booleans(), st.booleans(), st.sampled_from([0, 2]), st.booleans(), st.booleans(), st.sampled_from(ForeignPolicy),
     st.sampled_from([{}, {"limits": with_limits(5_000, 9_000, 200)}, STRICT, STRICT]),
 )  # fmt: skip
 
@@ -196,6 +215,16 @@ def _answer(core: Core, effect: Effect, kind: OutcomeKind, variant: int) -> Even
     if isinstance(effect, (AcquireLease, RenewLease)):
         kinds = list(ev.LeaseKind)
         return ev.LeaseAnswer(at, effect.id, kinds[variant % len(kinds)], Fence(1, variant), at + 30_000 * MS, "other")
+    if isinstance(effect, (ClaimGuard, SettleGuard)):
+        kinds_of = [ev.GuardKind.CLAIMED] * 4 + list(ev.GuardKind) if isinstance(effect, ClaimGuard) else [ev.GuardKind.SETTLED]
+        kind_of = kinds_of[(effect.id[0] + variant) % len(kinds_of)]
+        return ev.GuardAnswer(at, effect.id, effect.order, kind_of, at + 700 * MS, "other", "", "")
+    if isinstance(effect, ShareBreaker):
+        kind_of_it = list(ev.BreakerKind)[variant % 2]
+        held = core.flow.breaker.copy.version if core.flow.breaker is not None else 0
+        return ev.BreakerAnswer(at, effect.id, effect.job, kind_of_it, held + variant, effect.state)
+    if isinstance(effect, CheckStore):
+        return ev.StoreChecked(at, effect.id, ev.StoreHealth.OK, (), ())
     rows = (ev.LatchRow(("", "venue")[core.seq % 2], variant, Trigger.MANUAL, "peer", "peer"),) if variant == 4 else ()
     latch = isinstance(effect, (PublishFreeze, ReadFreeze, ClearFreeze))
     return ev.LatchAnswer(at, effect.id, ev.LatchKind.OK, rows) if latch else None

@@ -5,8 +5,9 @@ Method: the questions of a start are answered, answered wrongly or not at all. W
 """
 
 import pytest
-from haltcore.effects import Alert, Denied, FetchOpenOrders, FetchPositions, Purpose, Rejected, SetTimer, price, qty
-from haltcore.fsm.events import FetchedPositions, PositionRow, Positions
+from haltcore.effects import Alert, ClearFreeze, Denied, FetchOpenOrders, FetchPositions, Mode, Purpose, Rejected, SetTimer, price, qty
+from haltcore.fsm.config import ForeignPolicy, StoreCheck, StorePolicy, SweepPolicy
+from haltcore.fsm.events import FetchedPositions, LatchAnswer, LatchKind, PositionRow, Positions, VenueLink
 
 from tests.helpers import BTC, ETH, Session, config, fetch_failed, foreign_row
 
@@ -103,3 +104,67 @@ def test_a_positions_mark_values_every_owner_s_position() -> None:
     s.restart()
     s.answer_stock(positions=(PositionRow(BTC, qty(10), price(90)),))
     assert s.core.teams[1].gain == s.core.account.gain == -100 * 10**24
+
+
+# --- a proof is looked at once more ---------------------------------------------------------------------------------------
+
+SHARED = StorePolicy(configured=True, check=StoreCheck.OFF)
+
+
+def proven(**fields: object) -> Session:
+    """An account that is shared with other processes, frozen and proven empty."""
+    s = Session(store=SHARED, **fields)  # type: ignore[arg-type]
+    s.freeze()
+    s.prove_empty()
+    assert s.mode() is Mode.FROZEN
+    return s
+
+
+def late_timers(s: Session) -> list[SetTimer]:
+    return [timer for timer in s.all(SetTimer) if timer.purpose is Purpose.LATE_LOOK]
+
+
+def test_what_a_dead_process_still_had_under_way_at_the_proof_is_found_and_cancelled() -> None:
+    """Its request arrives after the lists were read; nobody is left who waits for it."""
+    s = proven()
+    (timer,) = late_timers(s)
+    assert timer.due_ns - s.now == (SHARED.claim_ms + s.config.venue.place_expiry_ms) * 10**6
+    s.fire(timer)
+    assert len(s.got(FetchOpenOrders)) == 2
+    s.answer_stock(foreign_row("late1", ETH))
+    assert s.mode() is Mode.FREEZING
+    s.prove_empty()
+    assert s.mode() is Mode.FROZEN
+    assert len(late_timers(s)) == 2, "and looked at once more"
+
+
+def test_a_proof_that_is_still_true_stands() -> None:
+    s = proven()
+    s.fire(late_timers(s)[0])
+    s.answer_stock()
+    assert s.mode() is Mode.FROZEN
+    s.fire(late_timers(s)[0])
+    assert not s.effects, "it is looked at once"
+
+
+def test_nobody_looks_when_the_scope_is_lifted_or_where_others_orders_stay() -> None:
+    s = proven()
+    s.unfreeze()
+    s.feed(LatchAnswer(s.now, s.one(ClearFreeze).id, LatchKind.OK, ()))
+    s.fire(late_timers(s)[0])
+    assert not s.got(FetchOpenOrders)
+    assert not late_timers(proven(sweep=SweepPolicy(foreign=ForeignPolicy.LEAVE)))
+    alone = Session()
+    alone.freeze()
+    alone.prove_empty()
+    assert not late_timers(alone)
+
+
+def test_an_order_of_others_that_a_gap_of_the_connection_has_hidden_reopens_a_proven_scope() -> None:
+    s = Session()
+    s.freeze()
+    s.prove_empty()
+    s.feed(VenueLink(s.now, False, "gone"))
+    s.feed(VenueLink(s.now, True, "back"))
+    s.answer_stock(foreign_row("other1", BTC))
+    assert s.mode() is Mode.FREEZING

@@ -14,6 +14,7 @@ from haltcore.effects import (
     Cancel,
     CancelAll,
     CancelBatch,
+    ClearFreeze,
     Effect,
     Fence,
     FetchOpenOrders,
@@ -33,7 +34,7 @@ from haltcore.effects import (
     price,
     qty,
 )
-from haltcore.fsm.config import ForeignPolicy, StorePolicy, SweepPolicy, VenueTraits
+from haltcore.fsm.config import ForeignPolicy, StoreCheck, StorePolicy, SweepPolicy, VenueTraits
 from haltcore.fsm.core import Sweep, SweepPhase
 from haltcore.fsm.events import DUPLICATE_CLIENT_ID, LeaseKind, OutcomeKind, ReportStatus, TradeBusted
 from haltcore.fsm.invariants import broken_state
@@ -42,7 +43,7 @@ from haltcore.fsm.turn import Turn
 
 from tests.helpers import BTC, BUY, ETH, IN_DOUBT, MS, REFUSED, SELL, UNAVAILABLE, Session, foreign_row, row
 
-STORE = StorePolicy(configured=True)
+STORE = StorePolicy(configured=True, guard=False, check=StoreCheck.OFF)
 FENCE = Fence(1, 7)
 
 
@@ -554,8 +555,10 @@ def test_held_by_another_its_work_is_verified_and_finished(left_over: bool) -> N
     assert len(s.got(FetchOpenOrders)) == 2
     if left_over:
         s.lists_all(row(s.order(key)))
-        if not s.got(Cancel):
-            s.fire(sweep_timer(s))
+        assert not s.got(Cancel), "whether it is at work shows at the next look"
+        assert 250 * MS <= sweep_timer(s).due_ns - s.now <= 500 * MS
+        s.fire(sweep_timer(s))
+        s.lists_all(row(s.order(key)))
         s.outcome(s.one(Cancel))
     s.cancelled(key)
     if not s.got(FetchOpenOrders):
@@ -565,6 +568,179 @@ def test_held_by_another_its_work_is_verified_and_finished(left_over: bool) -> N
     assert s.mode() is Mode.FROZEN
     skipped = [m for m in s.all(Metric) if m.name == "mm_cancel_all_skipped_total"]
     assert [m.label for m in skipped] == ([] if left_over else ["lock_held_verified_empty"])
+
+
+def watching() -> tuple[Session, list[int]]:
+    """A sweep that watches another runner's; its first look is under way."""
+    s = Session(store=STORE)
+    keys = [s.working(), s.working(amount=2), s.working(amount=3)]
+    s.freeze()
+    s.lease(s.one(AcquireLease), LeaseKind.HELD)
+    s.fire(sweep_timer(s))
+    return s, keys
+
+
+def test_as_long_as_fewer_are_listed_the_other_is_left_to_its_work_but_not_beyond_the_deadline() -> None:
+    s, keys = watching()
+    for left in (3, 2):
+        s.lists_all(*(row(s.order(key)) for key in keys[:left]))
+        assert not s.got(Cancel)
+        assert not s.got(CancelBatch)
+        timer = sweep_timer(s)
+        if left == 2:
+            s.fire(purpose=Purpose.SWEEP_DEADLINE)
+        s.fire(timer)
+    s.lists_all(row(s.order(keys[0])))
+    assert [e.target.order for e in s.got(Cancel)] == [keys[0]]
+
+
+def test_nobody_can_be_watched_without_lists() -> None:
+    s, _ = watching()
+    for fetch in s.got(FetchOpenOrders):
+        s.list_failed(fetch)
+    assert len(s.got(CancelAll)) == 2, "by our own account, since nothing is seen"
+
+
+def test_what_watching_has_led_to_waits_for_the_venue_if_that_demands_it() -> None:
+    s, _ = watching()
+    for fetch in s.got(FetchOpenOrders):
+        s.list_failed(fetch, retry_after_ms=3_000)
+    assert not s.got(CancelAll)
+    assert sweep_timer(s).due_ns == s.now + 3_000 * MS
+    s.fire(sweep_timer(s))
+    assert len(s.got(CancelAll)) == 2
+    s, keys = watching()
+    regular, conditional = s.got(FetchOpenOrders)
+    s.lists(regular, row(s.order(keys[0])))
+    s.lists(conditional)
+    s.fire(sweep_timer(s))
+    regular, conditional = s.got(FetchOpenOrders)
+    s.list_failed(conditional, retry_after_ms=3_000)
+    s.lists(regular, row(s.order(keys[0])))
+    assert not s.got(Cancel)
+    s.fire(sweep_timer(s))
+    assert [e.target.order for e in s.got(Cancel)] == [keys[0]]
+
+
+def test_a_wider_freeze_does_not_put_the_look_off_and_nothing_seen_before_it_proves_anything() -> None:
+    s = Session(store=STORE)
+    keys = [s.working(), s.working(symbol=ETH)]
+    s.freeze(BTC)
+    s.lease(s.one(AcquireLease), LeaseKind.HELD)
+    s.fire(sweep_timer(s))
+    s.lists_all(row(s.order(keys[0])))
+    due = sweep_timer(s)
+    s.freeze()
+    assert [e for e in s.got(SetTimer) if e.purpose is Purpose.SWEEP] == []
+    assert not s.got(CancelAll)
+    s.fire(due)
+    s.lists_all(*(row(s.order(key)) for key in keys))
+    assert sorted(e.target.order for e in s.got(Cancel)) == keys, "the wider look shows more, which is no sign of work"
+
+
+def test_a_freeze_while_the_lists_of_a_look_are_under_way_ends_the_watch() -> None:
+    s = Session(store=STORE)
+    keys = [s.working(), s.working(symbol=ETH)]
+    s.freeze(BTC)
+    s.lease(s.one(AcquireLease), LeaseKind.HELD)
+    s.fire(sweep_timer(s))
+    late = s.got(FetchOpenOrders)
+    s.freeze(ETH)
+    assert sorted({e.symbol for e in s.got(CancelAll)}) == [BTC, ETH]
+    for fetch in late:
+        s.lists(fetch)
+    assert s.mode(BTC) is s.mode(ETH) is Mode.FREEZING
+    assert s.order(keys[0])
+
+
+@pytest.mark.parametrize("gap_ms", [40, 200, 240, 400])
+def test_a_holder_that_has_died_costs_two_looks_however_many_scopes_freeze_meanwhile(gap_ms: int) -> None:
+    """A scope freezes every so often; the lists show every order of ours, since nobody cancels any."""
+    names = tuple(f"S{number:03d}" for number in range(100))
+    s = Session(symbols=names, store=STORE, thorough=False)
+    keys = [s.working(symbol=name) for name in names]
+    began, frozen, due = s.now, 0, s.now
+    while not s.got(CancelAll) and not s.got(Cancel) and not s.got(CancelBatch):
+        assert s.now - began <= (250 + 500) * MS, "after the lease's answer one look, and a second one"
+        if s.got(AcquireLease):
+            s.lease(s.one(AcquireLease), LeaseKind.HELD)
+        elif fetches := s.got(FetchOpenOrders):
+            for fetch in fetches:
+                s.lists(fetch, *(row(s.order(k)) for k in keys if not fetch.conditional and s.order(k).spec.symbol == fetch.symbol))
+        else:
+            timer = next((t for t in s.all(SetTimer) if frozen and t.id == sweep(s).timer), None)
+            if timer is not None and timer.due_ns < due:
+                s.fire(timer)
+            else:
+                s.now = due
+                s.freeze(names[frozen])
+                frozen, due = frozen + 1, s.now + gap_ms * MS
+
+
+def test_while_orders_end_by_themselves_it_is_left_to_its_work_for_deadline_ms_at_most() -> None:
+    """Freezing once more gives the sweep a new deadline to report at, and the watch no new one."""
+    s = Session(store=STORE)
+    keys = [s.working(amount=number) for number in range(1, 60)]
+    began = s.now
+    s.freeze()
+    s.lease(s.one(AcquireLease), LeaseKind.HELD)
+    (deadline,) = [timer for timer in s.all(SetTimer) if timer.purpose is Purpose.SWEEP_DEADLINE]
+    left = len(keys)
+    while not (s.got(Cancel) or s.got(CancelAll) or s.got(CancelBatch)):
+        if s.now >= deadline.due_ns and len([t for t in s.all(SetTimer) if t.purpose is Purpose.SWEEP_DEADLINE]) == 1:
+            s.fire(deadline)
+            s.freeze()
+        wanted = sweep(s).timer
+        s.fire(next(timer for timer in s.all(SetTimer) if timer.id == wanted))
+        left -= 1
+        s.lists_all(*(row(s.order(key)) for key in keys[:left]))
+    assert 10_000 * MS <= s.now - began <= 10_500 * MS
+
+
+STRATEGIC: dict[str, Any] = {"strategies": ("mm", "arb"), "store": STORE}
+
+
+@pytest.mark.parametrize("when", ["asked", "waits", "looks"])
+def test_the_orders_of_a_strategy_are_cancelled_at_once_whoever_has_the_lease(when: str) -> None:
+    s = Session(**STRATEGIC)
+    key = s.working(symbol=ETH, strategy="arb")
+    s.freeze(BTC)
+    asked = s.one(AcquireLease)
+    if when != "asked":
+        s.lease(asked, LeaseKind.HELD)
+    if when == "looks":
+        s.fire(sweep_timer(s))
+    s.freeze("strategy:arb")
+    assert s.one(Cancel).target.order == key
+    if when == "asked":
+        s.lease(asked, LeaseKind.HELD)
+        assert not s.got(SetTimer)
+
+
+def test_an_answer_that_another_has_the_lease_may_come_when_it_says_nothing_any_more() -> None:
+    s = Session(**STRATEGIC)
+    key = s.working(symbol=ETH, strategy="arb")
+    s.freeze()
+    asked = s.one(AcquireLease)
+    s.freeze("strategy:arb")
+    s.unfreeze(force=True)
+    for clear in s.got(ClearFreeze):
+        s.latch(clear)
+    s.lease(asked, LeaseKind.HELD)
+    assert s.one(Cancel).target.order == key
+
+
+def test_what_is_left_when_a_freeze_is_lifted_may_be_nobody_else_s_to_cancel() -> None:
+    s = Session(**STRATEGIC)
+    key = s.working(symbol=ETH, strategy="arb")
+    s.freeze()
+    s.lease(s.one(AcquireLease), LeaseKind.HELD)
+    s.freeze("strategy:arb")
+    assert not s.got(Cancel), "the account is frozen: the other cancels this one too"
+    s.unfreeze(force=True)
+    for clear in s.got(ClearFreeze):
+        s.latch(clear)
+    assert s.one(Cancel).target.order == key
 
 
 def test_a_lease_that_comes_late_is_used_and_one_that_comes_after_the_end_is_given_back() -> None:

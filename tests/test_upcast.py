@@ -6,14 +6,31 @@ afterwards; and lines that were never right. Whole logs of old formats are repla
 """
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import attrs
 import msgspec
 import pytest
-from haltcore.effects import EFFECT_CLASSES, Bps, Denied, Fence, Mode, ModeChanged, OrdType, Place, Side, TimeInForce, Trigger, price, qty
+from haltcore.effects import (
+    EFFECT_CLASSES,
+    Bps,
+    ClearFreeze,
+    Denied,
+    Fence,
+    Mode,
+    ModeChanged,
+    OrdType,
+    Place,
+    Replace,
+    Side,
+    TimeInForce,
+    Trigger,
+    price,
+    qty,
+)
 from haltcore.fsm.codec import CONFIG, EFFECTS, EVENTS
-from haltcore.fsm.config import Config, Triggers
+from haltcore.fsm.config import Config, StoreCheck, StorePolicy, Triggers
 from haltcore.fsm.events import (
     EVENT_CLASSES,
     Event,
@@ -26,7 +43,7 @@ from haltcore.fsm.events import (
     Started,
     SubmitOrder,
 )
-from haltcore.fsm.limits import Limits
+from haltcore.fsm.limits import MAX_MS, Limits
 from haltcore.fsm.record import FORMAT, NO_HASH, UPCASTERS
 from haltcore.fsm.replay import Source, replay
 from haltcore.fsm.upcast import STEPS, ChainRefused, Step, Upcasters, chain_faults
@@ -68,7 +85,7 @@ def test_the_chain_of_the_package_ends_at_the_current_format() -> None:
     assert UPCASTERS.current == FORMAT
 
 
-# --- format 1 ---------------------------------------------------------------------------------------------------------
+# --- formats 1 and 2 ---------------------------------------------------------------------------------------------------------
 
 #: The fields of every class that a line of format 1 could hold.
 FORMAT_1 = {
@@ -124,6 +141,32 @@ FORMAT_1 = {
     "ModeChanged": "id symbol mode epoch trigger reason by",
     "SweepReport": "id status method cancelled failed remaining unknown rounds duration_ns",
 }
+#: And of format 2: those that were other than in format 1, and those that were new.
+FORMAT_2 = FORMAT_1 | {
+    "SubmitOrder": FORMAT_1["SubmitOrder"] + " trader client explain",
+    "ReplaceOrder": FORMAT_1["ReplaceOrder"] + " explain",
+    "Freeze": "at_ns scope trigger reason by metadata",
+    "Unfreeze": "at_ns scope by why force",
+    "SetReduceOnly": "at_ns scope on by why",
+    "Place": "id order client_id symbol side type qty price stop_price tif post_only reduce_only strategy trader client epoch fence",
+    "PublishFreeze": "id scope trigger reason by",
+    "ClearFreeze": "id scope latch_epoch by why",
+    "Denied": "id code reason symbol order codes",
+    "ModeChanged": "id scope mode epoch trigger reason by",
+    "ChangeLimits": "at_ns rule by why",
+    "OverrideLimits": "at_ns symbol strategy limits for_ms by why",
+    "VerifyOverride": "at_ns override by",
+    "EndOverride": "at_ns override by why",
+    "Restrict": "at_ns symbol on by why",
+    "Reenable": "at_ns strategy by why",
+    "OperatorRefused": "at_ns command by reason",
+    "InstrumentDefined": "at_ns symbol instrument",
+    "VolatilityBand": "at_ns symbol band",
+    "Heartbeat": "at_ns symbol",
+    "ClockReading": "at_ns offset_ns",
+    "BreakerChanged": "at_ns job open reason",
+}
+SHAPES = {1: FORMAT_1, 2: FORMAT_2}
 CONFIG_1: dict[str, Any] = {
     "session": "mm1abcd", "symbols": ["A"],
     "limits": {"max_inventory_usd": "1000", "max_total_notional": None, "edge_freeze_threshold_bps": "200"},
@@ -136,6 +179,19 @@ CONFIG_1: dict[str, Any] = {
     "seed": 7, "evidence_ms": 1000, "venue_lost_ms": 5000,
 }  # fmt: skip
 
+CONFIG_2: dict[str, Any] = {
+    **CONFIG_1,
+    "limits": {
+        **CONFIG_1["limits"], "max_order_value": None, "max_order_qty": None, "price_collar_bps": None, "max_open_orders": None,
+        "max_daily_loss": None, "max_drawdown": None, "feed_lost_ms": None, "message_rate": None, "execution_rate": None,
+        "duplicate_window_ms": None, "prevent_self_match": False,
+    },
+    "rules": [], "strategies": [], "restricted": [],
+    "triggers": {"reject_storm": None, "clock_jump_ms": None, "breaker_open": False, "cool_downs": []},
+    "two_persons": False, "attribution": False, "day_roll_minute": 0,
+}  # fmt: skip
+CONFIGS = {1: CONFIG_1, 2: CONFIG_2}
+
 
 def current(line: dict[str, Any], written: int = 1) -> dict[str, Any]:
     """The line as it is read today; the one given stays as it was."""
@@ -145,34 +201,48 @@ def current(line: dict[str, Any], written: int = 1) -> dict[str, Any]:
     return changed
 
 
-@pytest.mark.parametrize("name", FORMAT_1)
-def test_every_class_comes_out_in_the_shape_of_today(name: str) -> None:
+@pytest.mark.parametrize(("written", "name"), [(written, name) for written, shapes in SHAPES.items() for name in shapes])
+def test_every_class_comes_out_in_the_shape_of_today(written: int, name: str) -> None:
     """Also for changes that are still to come: a class that changes without a step for it fails here."""
     kind = next(kind for kind in (*EVENT_CLASSES, *EFFECT_CLASSES) if kind.__name__ == name)
-    old = {"class": name, **dict.fromkeys(FORMAT_1[name].split())}
-    found = current({"n": 1, "event": old, "effects": [old], "digest": "d", "prev": "p", "hash": "h"})
+    old = {"class": name, **dict.fromkeys(SHAPES[written][name].split())}
+    found = current({"n": 1, "event": old, "effects": [old], "digest": "d", "prev": "p", "hash": "h"}, written)
     assert list(found) == ["n", "event", "effects", "digest", "prev", "hash"]
     for what in (found["event"], *found["effects"]):
         assert list(what) == ["class", *attrs.fields_dict(kind)]  # type: ignore[arg-type]
 
 
-def test_a_configuration() -> None:
-    config = Config("mm1abcd", ("A",), Limits(qty(1000), None, Bps(qty(200))), seed=7)  # type: ignore[arg-type]
-    text = CONFIG.encode(config)
-    header = current({"haltcore": "0.1.0", "format": 1, "rules": 1, "config": CONFIG_1, "segment": 1, "first": 1, "snapshot": None})
+def test_the_table_holds_every_class_of_the_golden_logs() -> None:
+    """As a check of the table itself: what a log of that format really looks like."""
+    for written, shapes in SHAPES.items():
+        for path in sorted((Path(__file__).parent / "golden" / f"v{written}").glob("*.jsonl")):
+            for line in map(msgspec.json.decode, path.read_bytes().splitlines()[1:-1]):
+                for found in (line["event"], *line["effects"]):
+                    assert list(found) == ["class", *shapes[found["class"]].split()], path
+
+
+@pytest.mark.parametrize("written", CONFIGS)
+def test_a_configuration(written: int) -> None:
+    """What old formats could not say was not so: no claim, no check, no cap that could be reached."""
+    store = StorePolicy(guard=False, check=StoreCheck.OFF, lease_cap_ms=MAX_MS)
+    config = Config("mm1abcd", ("A",), Limits(qty(1000), None, Bps(qty(200))), store=store, seed=7)  # type: ignore[arg-type]
+    text, old = CONFIG.encode(config), CONFIGS[written]
+    line = {"haltcore": "0.1.0", "format": written, "rules": 1, "config": old, "segment": 1, "first": 1, "snapshot": None}
+    header = current(line, written)
     assert msgspec.json.encode(header["config"]) == text, "to the byte, since the header is compared with the first event"
     assert (header["format"], header["rules"]) == (FORMAT, 1)
     assert list(header) == ["haltcore", "format", "rules", "config", "segment", "first", "snapshot"]
     for event in (Started(5, config), Restarted(6, config, "ops")):
-        old = msgspec.json.decode(EVENTS.encode(event))
-        assert event_of({**old, "config": CONFIG_1}) == event
+        then = msgspec.json.decode(EVENTS.encode(event))
+        assert event_of({**then, "config": old}, written) == event
     assert config.triggers == Triggers()
-    assert current({"haltcore": "0.1.0", "format": 1, "config": None})["config"] is None, "a segment behind one without any record"
+    empty = current({"haltcore": "0.1.0", "format": written, "config": None}, written)
+    assert empty["config"] is None, "a segment behind one without any record"
 
 
-def event_of(old: dict[str, Any]) -> Event:
-    """The event that stood in a record of format 1."""
-    text = msgspec.json.encode(current({"n": 1, "event": old, "effects": []})["event"])
+def event_of(old: dict[str, Any], written: int = 1) -> Event:
+    """The event that stood in a record of an old format."""
+    text = msgspec.json.encode(current({"n": 1, "event": old, "effects": []}, written)["event"])
     event = EVENTS.decode(text)
     assert EVENTS.encode(event) == text, "spelled as it would be today"
     return event
@@ -190,6 +260,9 @@ def test_events() -> None:
     row = {"symbol": "", "epoch": 3, "trigger": "manual", "reason": "r", "by": "peer"}
     answer = {"class": "LatchAnswer", "at_ns": 7, "effect": [4, 0], "kind": "ok", "rows": [row]}
     assert event_of(answer) == LatchAnswer(7, (4, 0), LatchKind.OK, (LatchRow("", 3, Trigger.MANUAL, "r", "peer"),))
+    row_2 = {"scope": "", "epoch": 3, "trigger": "manual", "reason": "r", "by": "peer", "joint": True}
+    joint = LatchRow("", 3, Trigger.MANUAL, "r", "peer", joint=True, mine=None)
+    assert event_of({**answer, "rows": [row_2]}, 2) == LatchAnswer(7, (4, 0), LatchKind.OK, (joint,), 0)
 
 
 def test_effects() -> None:
@@ -209,7 +282,7 @@ def test_effects() -> None:
     effects = (
         Place(
             (4, 0), 4, "mm1abcd4", "A", Side.BUY, OrdType.LIMIT, qty(2), price(10), None, TimeInForce.GTC, False, False, "mm", "", "", 3,
-            Fence(1, 2),
+            Fence(1, 2), 0,
         ),
         Denied((4, 1), "frozen", "r", "A", 0, ()),
         ModeChanged((4, 2), "A", Mode.FROZEN, 3, Trigger.MANUAL, "r", "ops"),
@@ -218,6 +291,24 @@ def test_effects() -> None:
     assert EFFECTS.encode(effects) == text
 
 
+@pytest.mark.parametrize(("kind", "force"), [("Unfreeze", True), ("Unfreeze", False), ("TimerFired", None)])
+def test_a_latch_was_cleared_by_force_where_the_unfreeze_said_so(kind: str, force: bool | None) -> None:
+    clear = {"class": "ClearFreeze", "id": [4, 0], "scope": "A", "latch_epoch": 3, "by": "ops", "why": "well"}
+    event = {"class": kind, **({"force": force} if force is not None else {})}
+    found = current({"n": 4, "event": event, "effects": [clear]}, 2)["effects"]
+    assert EFFECTS.decode(msgspec.json.encode(found)) == (ClearFreeze((4, 0), "A", 3, "ops", "well", force is True),)
+
+
+def test_a_replace_of_format_2() -> None:
+    old = {
+        "class": "Replace", "id": [4, 0], "order": 3, "client_id": "mm1abcd3", "venue_id": "v", "symbol": "A", "qty": "2", "price": None,
+        "epoch": 3, "fence": {"epoch": 1, "counter": 2},
+    }  # fmt: skip
+    text = msgspec.json.encode(current({"n": 4, "event": {"class": "ReplaceOrder"}, "effects": [old]}, 2)["effects"])
+    assert EFFECTS.decode(text) == (Replace((4, 0), 3, "mm1abcd3", "v", "A", qty(2), None, 3, Fence(1, 2), 0),)
+
+
+@pytest.mark.parametrize("written", SHAPES)
 @pytest.mark.parametrize(
     "body",
     [
@@ -227,8 +318,9 @@ def test_effects() -> None:
         b'{"n":1,"event":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b',"effects":[]', b'{"seal":7', b'{"seal":null,"event":1',
     ],
 )  # fmt: skip
-def test_a_line_that_was_never_right_is_broken_and_no_traceback(body: bytes) -> None:
-    header = forged(b'{"haltcore":"0.1.0","format":1,"rules":1,"config":7,"segment":1,"first":1,"snapshot":null,"digest":""', NO_HASH)
+def test_a_line_that_was_never_right_is_broken_and_no_traceback(body: bytes, written: int) -> None:
+    form = b'{"haltcore":"0.1.0","format":%d,"rules":1,"config":{"store":7},"segment":1,"first":1,"snapshot":null,"digest":""'
+    header = forged(form % written, NO_HASH)
     verdict = replay([Source("old.jsonl", [header + forged(body, msgspec.json.decode(header)["hash"])])])
     assert verdict.kind is Kind.BROKEN
     assert "old.jsonl, line 2" in verdict.problem

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from haltcore.adapters import why
-from haltcore.effects import Cancel, CancelBatch, Place, Side, Trigger, bps, order_key, usd
+from haltcore.effects import Cancel, CancelBatch, ClaimGuard, Place, Side, Trigger, bps, order_key, usd
 from haltcore.fsm.codec import CONFIG
-from haltcore.fsm.events import ChangeLimits, EdgeUpdate, Freeze, OrderRejected
+from haltcore.fsm.config import StoreCheck, StorePolicy
+from haltcore.fsm.events import ChangeLimits, EdgeUpdate, Freeze, GuardAnswer, GuardKind, OrderRejected
 from haltcore.fsm.limits import LimitRule, Limits
 from haltcore.fsm.replay import Source
 from haltcore.fsm.risk import CHECKS
@@ -140,6 +141,31 @@ def test_not_sent_or_not_applied(code: str, words: str) -> None:
     session.outcome(session.one(Place), REFUSED, code)
     sentence = story(session, key)[1]
     assert f"{words} ({code})" in sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [(GuardKind.HELD, "it was never sent, guard_held: another has claimed it"), (None, "it waited for its claim when the process died")],
+)
+def test_never_sent_for_want_of_a_claim(kind: GuardKind | None, words: str) -> None:
+    session = Recorded(store=StorePolicy(configured=True, check=StoreCheck.OFF))
+    session.ask()
+    claim = session.one(ClaimGuard)
+    assert "is claimed in the store before it is sent" in told(session)[-1]
+    if kind is None:
+        session.restart()
+    else:
+        session.feed(GuardAnswer(session.now, claim.id, claim.order, kind, 0, "", "", ""))
+    lines, sentence = story(session, claim.order)
+    assert f"never was: {words}" in sentence
+    rule = "restart while pending_new: restart" if kind is None else "place_unclaimed while pending_new: place_unclaimed"
+    assert rule in "\n".join(lines)
+
+
+def test_sent_with_the_grant_of_its_claim() -> None:
+    session = Recorded(store=StorePolicy(configured=True, check=StoreCheck.OFF))
+    session.submit()
+    assert told(session)[-1].endswith("checks of the gate passed and its claim was granted.")
 
 
 def test_in_doubt_until_the_end() -> None:

@@ -1,11 +1,12 @@
 """Makes the golden logs of the present format: ``python -m tests.golden.make``. Never overwrites one: a golden log is kept for ever.
 
-Each log is one story, told by a function below through the real journal, so that its bytes are what a user's log would be. When the format
-gets a new number, a new folder begins; the old ones stay and must still replay. The header names the version of the installed package, so
-install the tree first.
+Each log is one story, told by a function below or in ``with_store.py`` through the real journal, so that its bytes are what a user's log
+would be. When the format gets a new number, a new folder begins; the old ones stay and must still replay. The header names the version of
+the installed package, so install the tree first. What is printed belongs into ``PINNED`` in ``test_golden.py``.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from haltcore.fsm.limits import LimitRule, Limits, Rate
 from haltcore.fsm.record import FORMAT
 from haltcore.fsm.step import step
 
+from tests.golden import with_store
 from tests.helpers import BTC, ETH, Session, foreign_row, price, qty, row, with_limits
 
 FOLDER = Path(__file__).parent / f"v{FORMAT}"
@@ -247,7 +249,7 @@ def cool_down() -> Session:
     return s
 
 
-STORIES = (lifecycle, doubt, freeze, overrides, strategies, losses, cool_down)
+STORIES = (lifecycle, doubt, freeze, overrides, strategies, losses, cool_down, *with_store.STORIES)
 
 
 async def _write(name: str, events: Iterable[Event]) -> None:
@@ -263,8 +265,10 @@ async def _write(name: str, events: Iterable[Event]) -> None:
 
 
 if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
     for story in STORIES:
         if not (FOLDER / f"{story.__name__}.jsonl").exists():
             run(_write(story.__name__, story().events))
             asyncio.set_event_loop(None)
-            print("made", story.__name__)
+            made = hashlib.sha256((FOLDER / f"{story.__name__}.jsonl").read_bytes()).hexdigest()
+            print(f'    "{FOLDER.name}/{story.__name__}": "{made}",')

@@ -29,6 +29,19 @@ PINNED = {
     "v2/strategies": "48c7a20866435ef3f84195c7464abaf4763d1da71c54a45987e58f59fcc6589d",
     "v2/losses": "a69ac18c6e6c4671448332b7077e98cdcec4b5c04de82d13cc2ecd36f09dd7c3",
     "v2/cool_down": "72c78e7b4e08c286b2b44faf48c169dc7770ec4ec979dc410837ad45e199368f",
+    "v3/lifecycle": "6868c9df60a5823200d76b2a48367c2502986e190ce928db80e5ff1c47c056f9",
+    "v3/doubt": "38c937b1b42f0e04a64dde1162782ccf22ea26a6938c46729ec49b7b635fa1df",
+    "v3/freeze": "8b72338e2484e21017c1cf65ebc35e7ce9725755f2493fa106c9d0d81d26bc0a",
+    "v3/overrides": "38fb6ce1c288ba41c9843f12e316951f47107b8a35a52c857ee340ff5938e842",
+    "v3/strategies": "1ac0cd5fee1a6931ea67256dc02041505e5ee338eb7ff70bc54a8ba967cdd63f",
+    "v3/losses": "d6cf56da23afbbe4443ac1f7224eb2f5c702b1dfd94672f1c70e7494b6040b34",
+    "v3/cool_down": "ffd7461833b3dd5b61b9c54bd8fd78bccaa710fd5f0a4ae39fc13af9ee61c7c0",
+    "v3/claims": "94b28a3f4ba76e6fd4df2481417bf0e49131b3953170653ee92210b4bffbeee3",
+    "v3/once": "49065297ea50358a387c4b424c36001c1d5738519f93bba62ef5f607311e8527",
+    "v3/peers": "566d94b31244cb4e30f90936a7d6765d53f92d4a8fcde14599c4a4a6e26aeddd",
+    "v3/breaker": "70c700d17d76cc6831835d191daa1144a64dc60dec9d491edd5a988a860d5761",
+    "v3/lease_lost": "9258cd685a87d83e3c13903ab4e581fc5d8748e6334ac50e0e1f1a584dbdfe53",
+    "v3/store_check": "3d3e6e88adfa44cf850db7cae7a9f42eac1af70fbddb510a442c852e7f3ab977",
 }
 #: What the logs of an old format replay to. The two that are not the same have a denial in them: each is counted since rules 2.
 OLD = {"v1/lifecycle": Kind.OTHER_TELEMETRY, "v1/doubt": Kind.SAME, "v1/freeze": Kind.OTHER_TELEMETRY}

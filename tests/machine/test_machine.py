@@ -189,7 +189,7 @@ class Life(RuleBasedStateMachine):
         if isinstance(effect, (QueryOrder, FetchOpenOrders, FetchPositions)):
             self.tell(self._answer(effect) if fate == "done" else failed(effect, 0, OutcomeKind.UNAVAILABLE, "down"))
             return
-        code = gateway.may_send(self.core, effect)
+        code = gateway.may_send(self.core, effect, self.now)
         if code or fate in ("refused", "unavailable"):
             kind = OutcomeKind.REFUSED if code or fate == "refused" else OutcomeKind.UNAVAILABLE
         elif fate in ("lost", "late"):
@@ -347,7 +347,7 @@ class Life(RuleBasedStateMachine):
             return
         lost, self.requests = self.requests, []
         for effect in lost:
-            if arrives and isinstance(effect, (Place, Replace, Cancel)) and not gateway.may_send(self.core, effect):
+            if arrives and isinstance(effect, (Place, Replace, Cancel)) and not gateway.may_send(self.core, effect, self.now):
                 self.zombies.append((effect, self.now))
         self.timers = []
         self.tell(Restarted(0, CONFIG, "ops"))

@@ -7,10 +7,25 @@ their moves from these functions.
 from collections.abc import Iterator
 
 import attrs
-from haltcore.effects import Alert, Cancel, Denied, Effect, Metric, Mode, ModeChanged, OrdType, Place, Replace
-from haltcore.fsm.core import SweepPhase, effective_mode
+from haltcore.effects import (
+    Alert,
+    Cancel,
+    CancelAll,
+    ClaimGuard,
+    Denied,
+    Effect,
+    Metric,
+    Mode,
+    ModeChanged,
+    OrdType,
+    Place,
+    Rejected,
+    Replace,
+)
+from haltcore.fsm.core import effective_mode
 from haltcore.fsm.events import Event, Freeze, OrderFilled, OrderReplaced, Outcome, OutcomeKind
 from haltcore.fsm.invariants import broken, broken_state
+from haltcore.fsm.lease import STALE_FENCE
 from haltcore.fsm.order import is_done
 from haltcore.fsm.outcomes import outcome as _outcome
 from haltcore.fsm.outcomes import owes_outcome
@@ -49,7 +64,7 @@ def stop(world: World, scope: str) -> World:
 
     def dooms(item: Item) -> bool:
         effect = item.effect
-        if item.stage != QUEUE or not isinstance(effect, (Place, Replace)):
+        if not isinstance(effect, ClaimGuard) and (item.stage != QUEUE or not isinstance(effect, (Place, Replace))):
             return False
         spec = order_at(world, world.keys.index(effect.order)).spec
         return covered((scope,), spec.symbol, spec.strategy)
@@ -62,10 +77,11 @@ def stop(world: World, scope: str) -> World:
 def asked(world: World, effects: tuple[Effect, ...]) -> World:
     keys, slots, wire = world.keys, world.slots, world.wire
     for effect in effects:
-        if isinstance(effect, Place):
-            conditional = effect.type in (OrdType.STOP_LIMIT, OrdType.STOP_MARKET)
+        if isinstance(effect, (Place, ClaimGuard)) and effect.order not in keys:
+            spec, order = world.core.orders[effect.order].spec, world.core.orders[effect.order]
+            conditional = spec.type in (OrdType.STOP_LIMIT, OrdType.STOP_MARKET)
             keys = (*keys, effect.order)
-            slots = (*slots, Slot(SENT, effect.side, effect.symbol, conditional, effect.qty, effect.price or 0, 0))
+            slots = (*slots, Slot(SENT, spec.side, spec.symbol, conditional, order.qty, order.price or 0, 0))
         if owes_outcome(effect):
             wire = (*wire, Item(QUEUE, effect, None, False, False))
     return attrs.evolve(world, keys=keys, slots=slots, wire=wire)
@@ -88,7 +104,7 @@ def without(world: World, item: Item) -> World:
 def answered(world: World, item: Item, event: Event) -> World:
     """The request is through, its answer is on its way."""
     at = world.wire.index(item)
-    answer = Item(REPLY, item.effect, event, False, False)
+    answer = Item(REPLY, item.effect, event, item.doomed and isinstance(item.effect, ClaimGuard), False)
     return attrs.evolve(world, wire=(*world.wire[:at], answer, *world.wire[at + 1 :]))
 
 
@@ -117,8 +133,10 @@ def book(world: World, number: int, slot: Slot, *reports: Report) -> World:
 def happened(before: World, event: Event, after: World, effects: tuple[Effect, ...]) -> tuple[str, ...]:
     """Names of the things worth having been seen."""
     seen = [effect.code for effect in effects if isinstance(effect, Alert)]
+    if isinstance(event, Outcome) and event.code == STALE_FENCE:
+        seen.append("cancelled anew without the lost lease" if any(isinstance(e, (Cancel, CancelAll)) for e in effects) else "stale")
     seen += [f"{e.mode.value}" for e in effects if isinstance(e, ModeChanged)]
-    seen += [effect.code for effect in effects if isinstance(effect, Denied)]
+    seen += [effect.code for effect in effects if isinstance(effect, (Denied, Rejected))]
     if any(isinstance(e, Metric) and e.name == "mm_cancel_all_skipped_total" for e in effects):
         seen.append("sweep verified after a held lease")
     assert before.core.desk is not None
@@ -128,7 +146,7 @@ def happened(before: World, event: Event, after: World, effects: tuple[Effect, .
         seen.append(f"late fill while {mode.value}")
     if isinstance(event, OrderReplaced) and sweep is not None:
         seen.append("replace accepted while being frozen")
-    if sweep is not None and sweep.held and sweep.phase is not SweepPhase.SNAPSHOT and any(isinstance(e, Cancel) for e in effects):
+    if sweep is not None and sweep.watched is not None and any(isinstance(e, Cancel) for e in effects):
         seen.append("cancelled what a held lease left over")
     for number, key in enumerate(before.keys):
         old, new = before.core.order(key), order_at(after, number)

@@ -18,7 +18,7 @@ Each move that the core hears of is one ``step``; its invariants are checked on 
 
 
 import attrs
-from haltcore.effects import OrdType, Place, Purpose, Replace, Side, Trigger, Usd
+from haltcore.effects import ClaimGuard, OrdType, Place, Purpose, Replace, Side, Trigger, Usd
 from haltcore.fsm.core import in_words
 from haltcore.fsm.events import (
     CancelOrder,
@@ -36,6 +36,7 @@ from haltcore.fsm.events import (
 )
 from haltcore.fsm.step import start
 
+from .guards import left_behind
 from .hearing import Moves, asked, book, client_of, fault, named, silent, tell, without
 from .search import Move
 from .venue import served, travels
@@ -68,7 +69,9 @@ def moves(world: World) -> Moves:
     for item in dict.fromkeys(world.wire):
         if item.stage == REPLY:
             rest = without(world, item)
-            yield tell(rest, f"the answer to {named(item.effect)} is heard", item.event, fair=True)
+            move = tell(rest, f"the answer to {named(item.effect)} is heard", item.event, fair=True)
+            wrong = ("SAFE-1: sent on a claim that was decided before the freeze",) if item.doomed and _adding(move.state, rest) else ()
+            yield attrs.evolve(move, problems=move.problems + wrong)
         elif isinstance(item.effect, (Place, Replace)):
             yield from travels(world, item)
         else:
@@ -81,6 +84,11 @@ def moves(world: World) -> Moves:
             yield _trades(world, number, slot)
     yield from _timers(world)
     yield from _ticks(world)
+
+
+def _adding(world: World, before: World) -> bool:
+    """Whether a place or replace is on the wire that was not there before."""
+    return any(isinstance(item.effect, (Place, Replace)) and item not in before.wire for item in world.wire)
 
 
 # --- users -------------------------------------------------------------------------------------------------
@@ -97,7 +105,7 @@ def _user(world: World, command: str) -> Moves:
         yield _crash(rest)
     elif word == "peer":
         scope = ":".join(args)
-        row = LatchRow(scope, 7, Trigger.MANUAL, "elsewhere", "peer")
+        row = LatchRow(scope, 7, Trigger.MANUAL, "elsewhere", "peer", mine=False)
         yield silent(f"another process freezes {in_words(scope)}", attrs.evolve(rest, latch=(*rest.latch, row)))
     elif word == "bust":
         number = int(args[0])
@@ -120,7 +128,8 @@ def _command(world: World, command: str) -> Event:
         else:
             kind, trigger = OrdType.LIMIT, None
         return SubmitOrder(
-            0, symbol, side, quantity(int(args[0])), at_price(PRICE), kind, trigger, reduce_only=word == "out", strategy=strategy
+            0, symbol, side, quantity(int(args[0])), at_price(PRICE), kind, trigger, reduce_only=word == "out", strategy=strategy,
+            once="signal" if world.setup.once else "",
         )
     if word == "cancel":
         return CancelOrder(0, world.keys[int(args[0])])
@@ -135,7 +144,7 @@ def _command(world: World, command: str) -> Event:
 
 def _crash(world: World) -> Move[World]:
     """The process dies: its queue and all answers are gone, what is on the wire goes on. A new one continues from the log."""
-    wire = tuple(item._replace(stage=ZOMBIE) for item in world.wire if item.stage in (WIRE, ZOMBIE))
+    wire = tuple(item._replace(stage=ZOMBIE) for item in world.wire if item.stage in (WIRE, ZOMBIE) or left_behind(world, item))
     seen = ("restart in the middle of a sweep",) if world.core.desk is not None and world.core.desk.sweep is not None else ()
     after = attrs.evolve(world, wire=wire, reports=(), blind=True)
     return tell(after, "the process dies, and a new one starts", Restarted(0, world.setup.config, "ops"), seen=seen)
@@ -206,6 +215,7 @@ def _ticks(world: World) -> Moves:
     """Time passes, where that can matter: nothing that was on its way before can arrive after it."""
     young = any(o.requests.doubt_ns == world.now for o in world.core.orders.values())
     travelling = any(item.stage in (WIRE, ZOMBIE) and not item.late for item in world.wire)
+    travelling = travelling or any(isinstance(item.effect, ClaimGuard) for item in world.wire)
     if not young and not travelling:
         return
     waits = bool(world.reports) or any(item.stage != ZOMBIE for item in world.wire)

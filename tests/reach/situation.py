@@ -8,20 +8,34 @@ what no rule looks at again (who froze and when, how often something was tried: 
 from collections.abc import Hashable
 
 from haltcore.effects import (
+    NO_FENCE,
     Cancel,
     CancelAll,
     CancelBatch,
+    ClaimGuard,
     ClearFreeze,
     EffectId,
     FetchOpenOrders,
+    GuardState,
     Mode,
     Place,
     PublishFreeze,
     QueryOrder,
     Replace,
+    SettleGuard,
 )
-from haltcore.fsm.core import Core, Desk
-from haltcore.fsm.events import FetchedOrders, FetchFailed, LatchAnswer, LeaseAnswer, OpenOrders, OrderQueried, Outcome, Positions
+from haltcore.fsm.core import Core, Desk, Guard
+from haltcore.fsm.events import (
+    FetchedOrders,
+    FetchFailed,
+    GuardAnswer,
+    LatchAnswer,
+    LeaseAnswer,
+    OpenOrders,
+    OrderQueried,
+    Outcome,
+    Positions,
+)
 from haltcore.fsm.exposure import FLAT, book_key
 from haltcore.fsm.order import Order
 
@@ -45,14 +59,16 @@ def key(world: World) -> Hashable:
             for owner in range(len(desk.config.strategies) + 1) for sym in range(len(desk.config.symbols))
         )
     )  # fmt: skip
-    wire = sorted(repr(_item(item, number, roles, desk)) for item in world.wire)
+    wire = sorted(repr(_item(item, number, roles, desk, world.now)) for item in world.wire)
+    guards = tuple(sorted((row.number, row.replace, str(row.state)) for row in world.guards))
+    once = number.get(core.once.get("signal", 0), 99) if core.once is not None else None
     reports = [repr(_report(report)) for report in world.reports]
     if not world.setup.ordered:
         reports.sort()
-    latch = tuple((row.scope, row.epoch) for row in world.latch)
+    latch = tuple((row.scope, row.epoch, row.mine, row.by == "peer") for row in world.latch)
     return (
         orders, rest, books, world.slots, tuple(wire), tuple(reports), latch, world.todo, world.faults, world.fills,
-        world.stopped, world.blind,
+        world.stopped, world.blind, guards, once,
     )  # fmt: skip
 
 
@@ -69,7 +85,7 @@ def _order(world: World, core: Core, slot: int, order_key: int, roles: Roles) ->
     r, f = o.requests, o.fills
     replace = None
     if r.replace is not None:
-        replace = (_role(roles, r.replace.effect, ("replace", slot)), r.replace.qty, r.replace.price)
+        replace = (_role(roles, r.replace.effect, ("replace", slot)), r.replace.qty, r.replace.price, r.replace.claiming)
     # A rule compares the time of doubt with the time of asking; a future question is asked now.
     asked = (r.asked_ns > r.doubt_ns > 0) if r.query is not None else None
     doubt = min(1, world.now - r.doubt_ns) if r.doubt_ns else None
@@ -78,15 +94,23 @@ def _order(world: World, core: Core, slot: int, order_key: int, roles: Roles) ->
         o.qty, o.price, o.reserve, o.venue_id != "",
         f.traded, f.reported, tuple(sorted((name, trade.qty) for name, trade in f.trades.items())),
         _role(roles, r.place, ("place", slot)), _role(roles, r.cancel, ("cancel", slot)), r.cancel_wanted, replace,
-        _role(roles, r.query, ("query", slot)), asked, doubt, min(r.not_found, 3), r.timer is not None,
+        _role(roles, r.query, ("query", slot)), asked, doubt, min(r.not_found, 3), r.timer is not None, o.claiming,
+        tuple(_guard(core, slot, order_key, guard, roles) for guard in core.flow.guards.get(order_key, ())),
     )  # fmt: skip
+
+
+def _guard(core: Core, slot: int, order_key: int, guard: Guard, roles: Roles) -> Hashable:
+    assert core.desk is not None
+    stale = any(control.epoch > guard.epoch for control in core.desk.controls.values())
+    return (guard.record == order_key, str(guard.state), str(guard.told), _role(roles, guard.settle, ("settle", slot)), stale)
 
 
 def _desk(core: Core, desk: Desk, number: dict[int, int], roles: Roles) -> Hashable:
     controls = tuple(
-        (scope, str(c.mode), c.verified, c.published, c.unfreeze is not None and _role(roles, c.unfreeze.effect, ("clear", scope)))
+        (scope, str(c.mode), c.verified, c.published, c.own is None,
+         c.unfreeze is not None and _role(roles, c.unfreeze.effect, ("clear", scope)))
         for scope, c in sorted(desk.controls.items())
-    )
+    )  # fmt: skip
     sweep = None
     if desk.sweep is not None:
         s = desk.sweep
@@ -95,7 +119,7 @@ def _desk(core: Core, desk: Desk, number: dict[int, int], roles: Roles) -> Hasha
         rows = tuple(sorted((number_of(row.client_id, number, desk), row.symbol, row.conditional) for row in s.rows))
         sweep = (
             str(s.phase), len(s.awaiting), s.timer is not None, _role(roles, s.lease, "lease"), min(s.rounds, 1), s.streak, s.unread,
-            rows, s.left, s.absent > 0, s.held, s.bulk, s.single, s.reported, s.retry_at_ns > core.now_ns,
+            rows, s.left, s.absent > 0, s.held, s.watched, s.bulk, s.single, s.reported, s.retry_at_ns > core.now_ns,
         )  # fmt: skip
     stock = None
     if desk.stock is not None:
@@ -106,10 +130,12 @@ def _desk(core: Core, desk: Desk, number: dict[int, int], roles: Roles) -> Hasha
         older = tuple(order < k.asked for order in number)
         stock = (len(k.waiting), listed, k.failed, k.timer is not None, k.gate, older)
     store = (
-        desk.store.ok, tuple((row.scope, row.epoch) for row in desk.store.latch), _role(roles, desk.store.read, "latch"),
-        desk.store.timer is not None,
+        str(desk.store.health), tuple((row.scope, row.epoch) for row in desk.store.latch), _role(roles, desk.store.read, "latch"),
+        desk.store.timer is not None, _role(roles, desk.store.acquire, "acquire"),
     )  # fmt: skip
-    lease = desk.lease is not None and (desk.lease.timer is not None, core.now_ns < desk.lease.valid_until_ns)
+    lease = desk.lease is not None and (
+        desk.lease.timer is not None, _role(roles, desk.lease.renewal, "renewal"), core.now_ns < desk.lease.valid_until_ns
+    )  # fmt: skip
     return (controls, sweep, stock, store, lease, desk.link.up, desk.link.timer is not None, desk.opened, desk.stopping)
 
 
@@ -118,7 +144,7 @@ def number_of(client_id: str, number: dict[int, int], desk: Desk) -> int:
     return number.get(int(client_id[len(desk.config.session) :], 36), 99) if client_id.startswith(desk.config.session) else 99
 
 
-def _item(item: Item, number: dict[int, int], roles: Roles, desk: Desk) -> Hashable:
+def _item(item: Item, number: dict[int, int], roles: Roles, desk: Desk, now: int) -> Hashable:
     effect = item.effect
     what: Hashable = ()
     if isinstance(effect, (Place, QueryOrder)):
@@ -135,8 +161,17 @@ def _item(item: Item, number: dict[int, int], roles: Roles, desk: Desk) -> Hasha
         what = effect.scope
     elif isinstance(effect, ClearFreeze):
         what = (effect.scope, effect.latch_epoch)
+    elif isinstance(effect, ClaimGuard):
+        what = (number[effect.order], effect.id[0] == effect.order)
+    elif isinstance(effect, SettleGuard):
+        what = (number[effect.order], str(effect.state), effect.owner.split(":")[1] == str(effect.order))
+    # Of the time until which something is good, whether it is over.
+    what = (what, 0 < getattr(effect, "expires_ns", 0) <= now, 0 < getattr(item.event, "valid_until_ns", 0) <= now)
     # Whether it is stale is all that the epoch of a place or replace is asked for.
     stale = isinstance(effect, (Place, Replace)) and any(c.epoch > effect.epoch for c in desk.controls.values())
+    # As is, of the fence of a cancel, whether it is that of the lease.
+    fence = getattr(effect, "fence", NO_FENCE)
+    stale = stale or (fence != NO_FENCE and (desk.lease is None or desk.lease.fence != fence))
     role = tuple(sorted(map(repr, roles.get(effect.id, []))))
     return (item.stage, type(effect).__name__, what, stale, item.doomed, item.late, role, _answer(item, number, desk))
 
@@ -159,6 +194,8 @@ def _answer(item: Item, number: dict[int, int], desk: Desk) -> Hashable:
         return "positions"
     if isinstance(event, LatchAnswer):
         return (str(event.kind), tuple((row.scope, row.epoch) for row in event.rows))
+    if isinstance(event, GuardAnswer):
+        return (str(event.kind), event.code)
     assert isinstance(event, LeaseAnswer)
     return str(event.kind)
 
@@ -170,12 +207,14 @@ def _report(report: Report) -> Hashable:
 
 
 def settled(world: World) -> bool:
-    """Nobody waits: no sweep, no doubt, no stocktake, no message on its way."""
+    """Nobody waits: no sweep, no doubt, no stocktake, no message on its way; and the store knows what became of every claim."""
     desk = world.core.desk
     assert desk is not None
     if world.wire or world.reports or desk.sweep is not None or desk.stock is not None:
         return False
-    if any(control.mode is Mode.FREEZING for control in desk.controls.values()):
+    if any(control.mode is Mode.FREEZING for control in desk.controls.values()) or world.core.flow.guards:
+        return False
+    if any(row.state not in (GuardState.DONE, GuardState.REJECTED) for row in world.guards):
         return False
     return not any(
         o.requests.doubt_ns or o.requests.cancel is not None or o.requests.replace is not None or o.requests.cancel_wanted or not o.accepted

@@ -9,7 +9,7 @@ counterexample is printed as a program; see ``trail.py``.
 
 import attrs
 import pytest
-from haltcore.fsm.config import StorePolicy, VenueTraits
+from haltcore.fsm.config import StoreCheck, StorePolicy, VenueTraits
 
 from .moves import first, moves
 from .search import Found, search
@@ -17,7 +17,8 @@ from .situation import key, settled
 from .trail import program
 from .world import PLAIN, SYMBOLS, Setup
 
-STORE = attrs.evolve(PLAIN, store=StorePolicy(configured=True))
+STORE = attrs.evolve(PLAIN, store=StorePolicy(configured=True, guard=False, check=StoreCheck.OFF))
+GUARDED = attrs.evolve(PLAIN, store=StorePolicy(configured=True, check=StoreCheck.OFF))
 BOTH_BOOKS = attrs.evolve(PLAIN, venue=VenueTraits(conditional=True))
 TWO_SYMBOLS = attrs.evolve(PLAIN, symbols=SYMBOLS)
 STRATEGIES = attrs.evolve(PLAIN, strategies=("mm", "arb"))
@@ -53,13 +54,26 @@ SMALL = (
         "lease", ("buy:1", "freeze:"), STORE, lease=LEASE,
         must_see=("sweep verified after a held lease", "cancelled what a held lease left over", "frozen"),
     ),
+    Setup(
+        "a lease that is lost", ("buy:1", "freeze:"), STORE, kinds=("renew",), lease=("granted", "lost"), swift=True, ordered=True,
+        must_see=("lease_lost", "cancelled anew without the lost lease", "frozen"),
+    ),
     Setup("unfreeze", ("buy:1", "freeze:", "force:"), must_see=("active", "frozen", "held back at the last moment")),
     Setup(
         "unfreeze with a store", ("buy:1", "freeze:", "unfreeze:"), STORE, faults=1, kinds=("store",), lease=("unavailable",),
         must_see=("active", "frozen"),
     ),
     Setup(
-        "peer", ("buy:1", "peer:", "unfreeze:"), STORE, kinds=("poll",), lease=("unavailable",), swift=True, must_see=("active", "frozen")
+        "peer", ("buy:1", "peer:", "unfreeze:"), STORE, kinds=("poll",), lease=("unavailable",), swift=True,
+        must_see=("frozen", "peer_frozen"),
+    ),
+    Setup(
+        "peer beside our own word", ("freeze:", "peer:", "unfreeze:"), STORE, lease=("unavailable",), swift=True,
+        must_see=("active", "frozen", "peer_frozen", "unfreeze_stale"),
+    ),
+    Setup(
+        "peer and force", ("peer:", "force:"), STORE, kinds=("poll",), lease=("unavailable",), swift=True,
+        must_see=("active", "frozen"),
     ),
     Setup("stop order", ("stop:1", "freeze:"), BOTH_BOOKS, faults=1, kinds=("lie", "timeout"), fills=1, must_see=("frozen",)),
     Setup("two symbols", ("buy:1:AAA", "buy:1:BBB", "freeze:AAA"), TWO_SYMBOLS, fills=1, swift=True, must_see=("frozen",)),
@@ -79,6 +93,31 @@ SMALL = (
         ordered=True,
         must_see=("reduce_only",),
     ),
+    Setup(
+        "guard, one fault", ("buy:1", "cancel:0"), GUARDED, faults=1, kinds=("claim", "settle", "timeout", "refuse", "early", "poll"),
+        fills=1, swift=True, claims=("held", "done", "mismatch"),
+        must_see=("claim claimed", "claim held", "claim in doubt", "guard_expired", "cancelled_before_sent", "never_arrived"),
+    ),
+    Setup(
+        "guard and freeze", ("buy:1", "freeze:"), GUARDED, lease=("held",), swift=True,
+        must_see=("frozen", "a claim was held back", "sweeping"),
+    ),
+    Setup(
+        "guard and restart", ("buy:1", "buy:1", "restart"), GUARDED, once=True, fills=1, swift=True, ordered=True, kinds=("poll",),
+        must_see=("never_sent", "claim held", "claim claimed", "already_done", "unknown order turned out live"),
+    ),
+    Setup(
+        "an intention twice, one fault", ("buy:1", "buy:1"), GUARDED, once=True, faults=1, kinds=("claim", "timeout", "refuse", "poll"),
+        swift=True, ordered=True, must_see=("claim in doubt", "claim held", "already_done", "never_arrived"),
+    ),
+    Setup(
+        "guarded replace, one fault", ("buy:1", "replace:0:2:20"), GUARDED, faults=1, kinds=("claim", "early", "poll"), fills=1,
+        swift=True, claims=("held",), must_see=("claim in doubt", "claim held"),
+    ),
+    Setup(
+        "guard and peer", ("buy:1", "peer:"), GUARDED, kinds=("poll",), lease=("unavailable",), swift=True,
+        must_see=("claim frozen", "guard_frozen", "frozen"),
+    ),
     Setup("bust", ("buy:1", "bust:0", "freeze:"), fills=1, must_see=("a finished order is open again", "frozen")),
 )  # fmt: skip
 
@@ -91,6 +130,10 @@ LARGE = (
     Setup("restart, one fault", ("buy:1", "restart", "cancel:0"), faults=1, kinds=("timeout", "failed", "early"), fills=1),
     Setup("restart in a sweep, trades", ("buy:1", "restart", "freeze:"), fills=1, must_see=("restart in the middle of a sweep",)),
     Setup("lease, trades", ("buy:1", "freeze:"), STORE, lease=LEASE, fills=1),
+    Setup(
+        "a freeze that comes and goes", ("buy:1", "freeze:", "force:"), GUARDED, lease=("held",), swift=True, ordered=True,
+        must_see=("active", "stale_epoch"),
+    ),
     Setup("unfreeze and go on", ("buy:1", "freeze:", "force:", "buy:1"), swift=True, ordered=True),
 )  # fmt: skip
 

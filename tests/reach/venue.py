@@ -8,6 +8,7 @@ from haltcore.effects import (
     Cancel,
     CancelAll,
     CancelBatch,
+    ClaimGuard,
     ClearFreeze,
     Effect,
     Fence,
@@ -20,6 +21,7 @@ from haltcore.effects import (
     ReleaseLease,
     RenewLease,
     Replace,
+    SettleGuard,
 )
 from haltcore.fsm import freeze as gateway
 from haltcore.fsm.events import (
@@ -47,6 +49,7 @@ from haltcore.fsm.events import (
 )
 from haltcore.fsm.outcomes import failed
 
+from .guards import claims, settlements
 from .hearing import Moves, answered, book, client_of, fault, named, outcome, silent, tell, without
 from .world import (
     CANCELLED,
@@ -78,7 +81,7 @@ def travels(world: World, item: Item) -> Moves:
     effect, name = item.effect, named(item.effect)
     assert isinstance(effect, (Place, Replace))
     if item.stage == QUEUE:
-        code = gateway.may_send(world.core, effect)
+        code = gateway.may_send(world.core, effect, world.now)
         if code:
             held = answered(world, item, outcome(item, OutcomeKind.REFUSED, code))
             yield silent(f"{name} is held back: {code}", held, True, ("held back at the last moment",))
@@ -142,6 +145,10 @@ def served(world: World, item: Item) -> Moves:
     effect, name = item.effect, named(item.effect)
     if isinstance(effect, (Cancel, CancelBatch, CancelAll)):
         yield from _cancels(world, item)
+    elif isinstance(effect, ClaimGuard):
+        yield from claims(world, item)
+    elif isinstance(effect, SettleGuard):
+        yield from settlements(world, item)
     elif isinstance(effect, (AcquireLease, RenewLease, ReleaseLease)):
         yield from _leases(world, item)
     elif isinstance(effect, (PublishFreeze, ReadFreeze, ClearFreeze)):
@@ -156,7 +163,7 @@ def served(world: World, item: Item) -> Moves:
 
 def _cancels(world: World, item: Item) -> Moves:
     effect, name = item.effect, named(item.effect)
-    code = gateway.may_send(world.core, effect)
+    code = gateway.may_send(world.core, effect, world.now)
     if code:
         yield silent(f"{name} is held back: {code}", answered(world, item, outcome(item, OutcomeKind.REFUSED, code)), True)
         return
@@ -242,24 +249,32 @@ def _leases(world: World, item: Item) -> Moves:
         )
 
 
+def _left(row: LatchRow, force: bool) -> tuple[LatchRow, ...]:
+    """What stays of a row of which our word is withdrawn: the peer's, if there is one."""
+    if force or (row.mine and row.by != "peer"):
+        return ()
+    return (attrs.evolve(row, mine=False, epoch=row.epoch + 1) if row.mine else row,)
+
+
 def _latches(world: World, item: Item) -> Moves:
     effect, name = item.effect, named(item.effect)
     kind, latch = LatchKind.OK, world.latch
     if isinstance(effect, PublishFreeze) and all(row.scope != effect.scope for row in latch):
-        latch = (*latch, LatchRow(effect.scope, 1, effect.trigger, effect.reason, effect.by))
+        latch = (*latch, LatchRow(effect.scope, 1, effect.trigger, effect.reason, effect.by, mine=True))
     elif isinstance(effect, PublishFreeze):
         # Once is enough: a row that grew a new epoch every time would be a new state every time.
         said = effect.trigger, effect.reason, effect.by
         latch = tuple(
-            attrs.evolve(row, epoch=row.epoch + 1, joint=True)
-            if row.scope == effect.scope and not row.joint and said != (row.trigger, row.reason, row.by) else row
+            attrs.evolve(row, epoch=row.epoch + 1, joint=True, mine=True)
+            if row.scope == effect.scope and (not row.mine or (not row.joint and said != (row.trigger, row.reason, row.by))) else row
             for row in latch
         )  # fmt: skip
     elif isinstance(effect, ClearFreeze):
-        if any(row.scope == effect.scope and row.epoch == effect.latch_epoch for row in latch):
-            latch = tuple(row for row in latch if row.scope != effect.scope)
-        else:
+        row = next((row for row in latch if row.scope == effect.scope), None)
+        if row is not None and row.epoch != effect.latch_epoch:
             kind = LatchKind.STALE
+        elif row is not None:
+            latch = (*(row for row in latch if row.scope != effect.scope), *_left(row, effect.force))
     done = attrs.evolve(world, latch=latch)
     yield silent(f"{name} is done", answered(done, item, LatchAnswer(0, effect.id, kind, latch)), True)
     if (faulty := fault(world, "store")) is not None:

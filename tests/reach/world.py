@@ -7,7 +7,7 @@ What exists besides the core
   (``QUEUE``), on its way (``WIRE``), on its way though its outcome was already reported as in doubt (``ZOMBIE``), or answered, and the
   answer is on its way (``REPLY``);
 * *reports* of the venue's stream on their way, in no order;
-* the store's latch; the commands that a user will still give; the number of faults that may still happen.
+* the store's latch and its guards (``guards.py``); the commands that a user will still give; the number of faults that may still happen.
 
 What can happen (the moves) stands in ``moves.py``; how situations are compared, in ``situation.py``.
 
@@ -23,13 +23,15 @@ SAFE-6      a scope that the core calls FROZEN holds no order of ours in the tru
 FLIP        where only reducing is allowed, the true position never passes through zero
 LEDGER      when every message was delivered and none lost, the core's positions, each strategy's too, are the true ones
 ATTENDED    whatever the core waits for is on the wire or has a timer: nobody waits for nothing
+ONCE        of the orders of one intention at most one is or was at the venue, or can still get there
+STORE       of what the store was told that it never was, nothing is at the venue or can get there; what it was told was done, was there
 =========== ================================================================================================
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from attrs import field, frozen
-from haltcore.effects import Effect, Mode, Place, Price, Qty, Replace, Side
+from haltcore.effects import Effect, GuardState, Mode, Place, Price, Qty, Replace, Side
 from haltcore.fsm.config import Config, SweepPolicy, VenueTraits
 from haltcore.fsm.core import Core, Sweep, SweepPhase, scope_text
 from haltcore.fsm.events import Event, LatchRow, TradeBusted
@@ -54,6 +56,7 @@ class Setup:
     reduce-only), ``stop:QTY``, ``cancel:I``, ``replace:I:QTY:PRICE``, ``freeze:SCOPE``, ``unfreeze:SCOPE``, ``force:SCOPE``,
     ``reduce:SCOPE``, ``restart``, ``peer:SCOPE``, ``bust:I``. ``begins``: the commands that come first, in this order. ``held``: how many
     units of the first symbol the account held before; then no sell may take the position below 0. ``fills``: how many units may trade.
+    ``claims``: how the store may answer a claim besides the truth. ``once``: all orders are of one intention.
     ``totals``: whether reports of trades and ends carry the venue's running total. ``lease``: how the store may answer. ``must_see``:
     what has to happen in it.
     """
@@ -71,6 +74,8 @@ class Setup:
     ordered: bool = False
     begins: tuple[str, ...] = ()
     held: int = 0
+    claims: tuple[str, ...] = ()
+    once: bool = False
 
 
 class Slot(NamedTuple):
@@ -119,6 +124,7 @@ class World:
     latch: tuple[LatchRow, ...] = ()
     stopped: tuple[str, ...] = ()
     blind: bool = False
+    guards: tuple[Any, ...] = ()
 
 
 def order_at(world: World, slot: int) -> Order:
@@ -138,6 +144,7 @@ def problems(world: World) -> tuple[str, ...]:
     found = [_uncounted(world, slot) for slot in range(len(world.slots))]
     found += [_frozen_in_truth(world), _flipped(world), _ledger(world), _unattended_sweep(world)]
     found += [_unattended_order(world, slot) for slot in range(len(world.slots))]
+    found += [_more_than_once(world), _told_wrongly(world)]
     return tuple(problem for problem in found if problem)
 
 
@@ -193,6 +200,28 @@ def true_position(world: World, symbol: str, owner: int = 0) -> int:
     held = world.setup.held if symbol == world.setup.config.symbols[0] and not owner else 0
     mine = [slot for n, slot in enumerate(world.slots) if slot.symbol == symbol and owner in (0, order_at(world, n).spec.owner)]
     return held + sum(slot.cum if slot.side is Side.BUY else -slot.cum for slot in mine)
+
+
+def _is_real(world: World, number: int) -> bool:
+    """Whether the order is or was at the venue, or may still get there."""
+    state = world.slots[number].state
+    return state in (OPEN, FILLED, CANCELLED) or (state == SENT and bool(_may_arrive(world, number, Place)))
+
+
+def _more_than_once(world: World) -> str:
+    real = [number for number in range(len(world.slots)) if _is_real(world, number)] if world.setup.once else []
+    return f"ONCE: orders {real} are of one intention" if len(real) > 1 else ""
+
+
+def _told_wrongly(world: World) -> str:
+    for row in world.guards:
+        if row.replace:
+            continue
+        if row.state is GuardState.REJECTED and _is_real(world, row.number):
+            return f"STORE: it was told that order {row.number} never was, and it is at the venue or on its way there"
+        if row.state is GuardState.DONE and world.slots[row.number].state in (SENT, REFUSED):
+            return f"STORE: it was told that order {row.number} was placed, and it never got there"
+    return ""
 
 
 def _flipped(world: World) -> str:

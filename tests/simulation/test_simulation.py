@@ -64,7 +64,7 @@ def test_the_plans_are_not_vacuous(lives: dict[int, Lived], request: pytest.Fixt
 
 def test_killed_at_every_boundary_of_one_plan() -> None:
     """One plan, killed at each of its effect boundaries in turn: nothing twice, nothing lost, the sweep finishes."""
-    whole = attrs.evolve(Plan.of(1), faults="mild", acts=25, kill_at=(), store=True, sync_delay_s=0.0005, disk_fills=False)
+    whole = attrs.evolve(Plan.of(1), faults="mild", acts=25, kill_at=(), store=True, store_faults=50, sync_delay_s=0.0005, disk_fills=False)
     boundaries = simulate(whole).boundaries
     assert boundaries >= 60
     kills = [_run(attrs.evolve(whole, kill_at=(at,))).kills for at in range(1, boundaries + 1)]
