@@ -18,6 +18,7 @@ from haltcore.effects import (
     Cancel,
     CancelAll,
     CancelBatch,
+    ClaimGuard,
     ClearFreeze,
     Effect,
     Fence,
@@ -36,6 +37,7 @@ from haltcore.effects import (
 )
 from haltcore.fsm import EMPTY, Config, CoolDown, FreezeClass, Limits, StorePolicy, SubmitOrder, Triggers, VenueTraits, step
 from haltcore.fsm import events as ev
+from haltcore.fsm.config import StoreCheck
 from haltcore.fsm.core import ACCOUNT, VENUE, Core, strategy_scope
 from haltcore.fsm.events import Event, OutcomeKind, ReportStatus
 from haltcore.fsm.order import Order, Phase, Replacement, Requests, phase
@@ -49,12 +51,22 @@ Arrows = dict[tuple[str, str], list[str]]
 # --- phases of an order -----------------------------------------------------------------------------------------------
 
 _TIMES = Times(1_000, 100)
+#: A claim that was not answered yet.
+CLAIM = (5, 0)
 #: How many reports in a row an order is followed through. Further ones show no new arrow.
 DEPTH = 5
 
 
 def _reports(order: Order) -> Iterator[tuple[str, object]]:
-    """One report of each row of ``TABLE``, and several where its figures decide."""
+    """One report of each row of ``TABLE``, and several where its figures decide. The venue says nothing of what was never sent."""
+    if not order.claiming:
+        yield from _from_the_venue(order)
+    unclaimed = ev.GuardAnswer(0, CLAIM, order.key, ev.GuardKind.HELD, 0, "", "", "")
+    yield from (("place_unclaimed", unclaimed), ("replace_unclaimed", unclaimed))
+    yield from ((name, None) for name in ("want_cancel", "want_replace", "restart"))
+
+
+def _from_the_venue(order: Order) -> Iterator[tuple[str, object]]:
     name, one, two, ten = order.spec.client_id, qty("1"), qty("2"), price("10")
     evidence: list[ev.Evidence] = [
         ev.OrderAccepted(0, name, "v"), ev.OrderRejected(0, name, "no"), ev.OrderRejected(0, name, ev.DUPLICATE_CLIENT_ID),
@@ -74,22 +86,26 @@ def _reports(order: Order) -> Iterator[tuple[str, object]]:
         yield "listed", row
         for status in ReportStatus:
             yield f"found_{status.value}", attrs.evolve(row, status=status)
-    for name in ("not_found", "unanswered", "want_cancel", "want_replace", "restart"):
-        yield name, None
+    yield from (("not_found", None), ("unanswered", None))
 
 
 def _ours(order: Order) -> Iterator[Order]:
     """What we may have under way meanwhile: facts that no report sets."""
     r = order.requests
+    if order.claiming:
+        yield attrs.evolve(order, requests=attrs.evolve(r, cancel_wanted=True))
+        return
     yield attrs.evolve(order, requests=attrs.evolve(r, cancel=(5, 0), cancel_wanted=True))
     yield attrs.evolve(order, requests=attrs.evolve(r, replace=Replacement((5, 0), qty("1"), price("10"))))
+    yield attrs.evolve(order, requests=attrs.evolve(r, replace=Replacement(CLAIM, qty("1"), price("10"), claim=CLAIM)))
     yield attrs.evolve(order, requests=attrs.evolve(r, doubt_ns=1, query=(6, 0), asked_ns=1_000))
 
 
 def order_arrows() -> Arrows:
     """Every change of phase, with the reports that cause it. Raises LookupError when a row of ``TABLE`` was never tried."""
     live = next(iter(working_core().orders.values()))
-    layer = [attrs.evolve(live, accepted=False, venue_id="", requests=Requests((4, 0)))]
+    new = attrs.evolve(live, accepted=False, venue_id="", requests=Requests((4, 0)))
+    layer = [new, attrs.evolve(new, requests=Requests(CLAIM, claim=CLAIM))]
     seen = dict.fromkeys(layer)
     arrows: Arrows = {}
     tried: dict[str, None] = {}
@@ -118,7 +134,8 @@ def _see(arrows: Arrows, before: str, after: str, label: str) -> None:
 
 # --- modes and phases of the sweep ------------------------------------------------------------------------------------
 
-#: One line, one run. ``store``: with a coordination store. Words are explained in ``WORDS``.
+#: One line, one run. ``store``: with a coordination store; ``guarded``: orders are claimed there before they are sent. Words are
+#: explained in ``WORDS``.
 SCENARIOS = (
     "begin freeze none none unfreeze",
     "begin freeze freeze none none freeze recover none none",
@@ -138,7 +155,7 @@ SCENARIOS = (
     "store begin latch freeze granted none none published unfreeze cleared",
     "store begin latch freeze store_silent none none",
     "store begin latch submit accept freeze lease_timer acks ended none none",
-    "store begin latch submit accept freeze held pause_over listed pause_over acks ended none none",
+    "store begin latch submit accept freeze held pause_over listed pause_over listed acks ended none none",
     "store begin latch freeze held pause_over none none",
     "store begin latch freeze held force cleared",
     "store begin latch peer granted none none",
@@ -150,19 +167,21 @@ SCENARIOS = (
     "begin link_down link_timer none none link_up cool_down",
     "begin collapse none none cool_down",
     "store begin latch submit accept freeze recover",
+    "guarded begin latch claim claimed accept freeze granted acks ended none none",
+    "guarded begin latch claim freeze granted acks none unclaimed none none",
 )
 
 
 class World:
     """One run: the state, the questions that are open, and what has been seen."""
 
-    def __init__(self, modes: Arrows, sweeps: Arrows, store: bool) -> None:
+    def __init__(self, modes: Arrows, sweeps: Arrows, store: bool, guard: bool) -> None:
         self.core: Core = EMPTY
         self.open: list[Effect] = []
         self.now = 0
         self.config = Config(
             "spec001", ("X",), Limits(edge_freeze_threshold_bps=Bps(10**12)), VenueTraits(conditional=False, place_expiry_ms=0),
-            store=StorePolicy(configured=store), strategies=("mm",),
+            store=StorePolicy(configured=store, guard=guard, check=StoreCheck.OFF), strategies=("mm",),
             triggers=Triggers(cool_downs=(CoolDown(FreezeClass.NETWORK, 1, 1), CoolDown(FreezeClass.EDGE, 1, 1))),
         )  # fmt: skip
         self._modes, self._sweeps = modes, sweeps
@@ -226,7 +245,26 @@ def _outcomes(w: World, retry_after_ms: int) -> None:
 
 
 def _submit(w: World) -> None:
+    _claim(w)
+    _placed(w)
+
+
+def _claim(w: World) -> None:
     w.feed(SubmitOrder(w.now, "X", Side.BUY, qty("2"), price("10"), strategy="mm"), "SubmitOrder")
+
+
+def _claim_answered(w: World, kind: ev.GuardKind, label: str) -> None:
+    claim = w.take(ClaimGuard)[0]
+    assert isinstance(claim, ClaimGuard)
+    w.feed(ev.GuardAnswer(w.now, claim.id, claim.order, kind, w.now + 10**10, "", "", ""), label)
+
+
+def _claimed(w: World) -> None:
+    _claim_answered(w, ev.GuardKind.CLAIMED, "claim granted")
+    _placed(w)
+
+
+def _placed(w: World) -> None:
     place = w.take(Place)[0]
     assert isinstance(place, Place)
     w.feed(ev.Outcome(w.now, place.id, ev.Verb.PLACE, place.order, OutcomeKind.ACKNOWLEDGED), "placed")
@@ -271,6 +309,9 @@ def _peer(w: World) -> None:
 WORDS: dict[str, Callable[[World], None]] = {
     "begin": _begin,
     "submit": _submit,
+    "claim": _claim,
+    "claimed": _claimed,
+    "unclaimed": lambda w: _claim_answered(w, ev.GuardKind.HELD, "claim refused"),
     "accept": lambda w: w.feed(ev.OrderAccepted(w.now, w.core.orders[max(w.core.orders)].spec.client_id, "v"), "OrderAccepted"),
     "filled": lambda w: w.feed(
         ev.OrderFilled(w.now, _first(w), "v", "t", qty("2"), price("10"), qty("0"), usd("0")), "last order ended"
@@ -317,8 +358,8 @@ def step_arrows() -> tuple[Arrows, Arrows]:
     sweeps: Arrows = {}
     for scenario in SCENARIOS:
         words = scenario.split()
-        store = words[0] == "store"
-        world = World(modes, sweeps, store)
+        store = words[0] in ("store", "guarded")
+        world = World(modes, sweeps, store, words[0] == "guarded")
         for n, word in enumerate(words[store:], 1):
             try:
                 WORDS[word](world)

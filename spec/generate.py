@@ -1,6 +1,6 @@
 """Writes the generated pages of the specification; with ``--check`` says which are stale instead.
 
-    python spec/generate.py           write spec/tables.md, spec/risk.md, spec/settings.md, spec/diagrams.md and spec/invariants.md
+    python spec/generate.py           write the pages that are stale
     python spec/generate.py --check   exit 1 and name the stale ones
 
 The pages depend on the program and its tests alone: no date, no path, no order of a hash map.
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import coordination_tables
 import diagrams
 import invariants
 import risk_tables
@@ -20,6 +21,7 @@ FOLDER = Path(__file__).resolve().parent
 PAGES = {
     "tables.md": tables.render,
     "risk.md": risk_tables.render,
+    "coordination.md": coordination_tables.render,
     "settings.md": settings_page.render,
     "diagrams.md": diagrams.render,
     "invariants.md": invariants.render,

@@ -2,7 +2,8 @@
 
 What is checked by predicates is read from ``haltcore.fsm.invariants``; which test modules check it is read from their source: a
 module that imports ``broken`` or ``broken_state`` checks all of them, one that names an invariant checks that one. The promises
-without a predicate, because they speak of whole runs or of machines that are not there yet, stand in ``PROMISES``.
+without a predicate, because they speak of whole runs, of the world behind an effect, or of machines that are not there yet, stand in
+``PROMISES``.
 """
 
 import ast
@@ -26,12 +27,8 @@ class Promise:
 PROMISES = (
     Promise("SAFE-7", "a reconcile close never exceeds nor flips the position", "not yet: no reconciliation; drift is only alerted"),
     Promise(
-        "SAFE-8", "an effect with an old fence is refused",
-        "not yet in the core. Effects carry epoch and fence, `may_send` refuses old epochs, the latch is cleared by compare and set",
-    ),
-    Promise(
-        "SAFE-9", "no adding effect while the store is configured and not OK",
-        "in part: check `store_unavailable` of the gate denies, unfreeze is refused. Effects of later machines are not covered",
+        "SAFE-8", "what was decided under a lease that is ours no longer does not leave",
+        "`may_send` at the instant of sending, and the gateway in front of the venue; proven at the venue, by tests that stop processes",
     ),
     Promise("SAFE-10", "same log, same bytes", "replay: every record's effects, byte for byte, and the state's digest at every checkpoint"),
     Promise("LIVE-1", "if the venue answers again, every sweep ends VERIFIED", "simulation: at the end of every run the venue is healed"),

@@ -15,9 +15,10 @@ from typing import Any
 from attrs import frozen
 from haltcore.effects import EFFECT_CLASSES, Alert, Cancel, Effect, OrdType, Part, QueryOrder, Rejected, SetTimer, Side, SweepStatus
 from haltcore.effects import Mode as FreezeMode
-from haltcore.fsm import Config, SubmitOrder, freeze, price, qty, start, step, sweep
+from haltcore.fsm import Config, SubmitOrder, breakers, freeze, guards, price, qty, start, step, sweep
 from haltcore.fsm.core import Core, SweepPhase
 from haltcore.fsm.events import EVENT_CLASSES, FetchedOrders, FetchedPositions, LatchKind, OpenOrders, OrderAccepted, Positions
+from haltcore.fsm.lease import STALE_FENCE
 from haltcore.fsm.order import Phase
 from haltcore.fsm.order_change import Note, Rule
 from haltcore.fsm.order_rules import TABLE
@@ -164,11 +165,23 @@ class Code:
     words: str
 
 
-def _refusals() -> list[str]:
-    """The codes of the pairs that ``freeze._unfreeze_refusal`` returns."""
-    tree = ast.parse(inspect.getsource(freeze._unfreeze_refusal))
+def _pairs(function: Callable[..., Any]) -> list[str]:
+    """The codes of the pairs, code and reason, that a function returns."""
+    tree = ast.parse(inspect.getsource(function))
     pairs = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple)]
-    return [pair.elts[0].value for pair in pairs if isinstance(pair.elts[0], ast.Constant) and isinstance(pair.elts[0].value, str)]
+    codes = [pair.elts[0].value for pair in pairs if isinstance(pair.elts[0], ast.Constant) and isinstance(pair.elts[0].value, str)]
+    return list(dict.fromkeys(codes))
+
+
+def _claim_denials() -> list[str]:
+    """Why a claimed request is not sent: the store's answer, what has changed since, or what held the claim itself back."""
+    again = [check.code for check in CHECKS if check.again]
+    return [*(code for code, _ in guards._REFUSALS.values()), *_pairs(guards._denial), *again, *_held_claims()]
+
+
+def _held_claims() -> list[str]:
+    """A claim has neither fence nor end, so the codes of these are never its own."""
+    return [code for code in freeze.HELD_BACK if code not in (STALE_FENCE, "too_late_at_send")]
 
 
 def _acted_codes(effect: type[Effect]) -> list[str]:
@@ -181,16 +194,19 @@ COMPUTED: dict[tuple[str, str], Callable[[], list[str]]] = {
     ("reports", "note.value + '_report'"): lambda: _acted_codes(Rejected),
     ("commands", "notes[0].value"): lambda: [note.value for note in ANSWERED_BY_CALLER if note is not Note.RETRY],
     ("commands", "denial.code"): lambda: [check.code for check in CHECKS],
-    ("freeze", "*refusal"): _refusals,
+    ("freeze", "*refusal"): lambda: _pairs(freeze._unfreeze_refusal),
     ("freeze", "'unfreeze_' + event.kind.value"): lambda: [f"unfreeze_{kind.value}" for kind in LatchKind if kind is not LatchKind.OK],
     ("operators", "code"): lambda: ["restricted", "unrestricted"],
+    ("breakers", "code"): lambda: [code for _, code in breakers._ALERTS.values()],
+    ("breakers", "*refusal"): lambda: _pairs(breakers._refusal),
+    ("guards", "*denial"): _claim_denials,
     ("sweep_report", "'sweep_' + status.value"): lambda: [f"sweep_{s.value}" for s in SweepStatus if s is not SweepStatus.SUCCESS],
 }
 
-#: Which argument of which call is the code.
+#: Which argument of which call is the code. A name that means it in one module only stands with that.
 _CALLS = {
     "reject": ("Rejected", 0), "alert": ("Alert", 1), "Rejected": ("Rejected", 1), "Denied": ("Denied", 1), "Alert": ("Alert", 2),
-    "_tell": ("Alert", 2),
+    "operators._tell": ("Alert", 2),
 }  # fmt: skip
 #: These hand on what they were given, so their calls are looked at instead.
 _HAND_ON = ("turn.reject", "turn.alert", "operators._tell")
@@ -204,7 +220,7 @@ def codes_in(module: str, source: str) -> Iterator[Code]:
         if f"{module}.{name}" in _HAND_ON:
             continue
         for call in ast.walk(function):
-            found = _code_argument(call) if isinstance(call, ast.Call) else None
+            found = _code_argument(module, call) if isinstance(call, ast.Call) else None
             if found is None:
                 continue
             effect, argument, rest = found
@@ -222,9 +238,9 @@ def _outermost(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield statement
 
 
-def _code_argument(call: ast.Call) -> tuple[str, ast.expr, list[ast.expr]] | None:
+def _code_argument(module: str, call: ast.Call) -> tuple[str, ast.expr, list[ast.expr]] | None:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
-    effect, at = _CALLS.get(name, ("", 0))
+    effect, at = _CALLS.get(name) or _CALLS.get(f"{module}.{name}", ("", 0))
     if name == "emit" and isinstance(call.args[0], ast.Name):
         effect = call.args[0].id
         at = _EMITTED.get(effect, 0)
@@ -247,7 +263,7 @@ def _values(module: str, argument: ast.expr, where: str) -> list[str]:
 
 
 def _words(rest: list[ast.expr]) -> str:
-    text = next((given for given in rest if isinstance(given, (ast.Constant, ast.JoinedStr))), None)
+    text = next((given for given in rest if isinstance(given, ast.JoinedStr) or isinstance(getattr(given, "value", None), str)), None)
     if isinstance(text, ast.Constant):
         return str(text.value)
     return "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in getattr(text, "values", ()))
@@ -272,13 +288,21 @@ def codes() -> list[str]:
 
 
 def send_codes() -> list[str]:
-    """What ``may_send`` can answer, in the order of its source."""
-    tree = ast.parse(inspect.getsource(freeze.may_send))
-    returned = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value is not None]
-    tests = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.IfExp) for inner in ast.walk(node.test)}
-    constants = [inner for value in returned for inner in ast.walk(value) if isinstance(inner, ast.Constant) and id(inner) not in tests]
-    constants.sort(key=lambda constant: (constant.lineno, constant.col_offset))
-    return [f"- `{constant.value}`" for constant in constants if isinstance(constant.value, str) and constant.value]
+    """What ``may_send`` can answer, in the order of its source, and what the runner itself answers."""
+    found: dict[str, str] = {}
+    for function in (freeze.may_send, freeze._may_add):
+        tree = ast.parse(inspect.getsource(function))
+        returned = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value is not None]
+        tests = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.IfExp) for inner in ast.walk(node.test)}
+        named = [inner for value in returned for inner in ast.walk(value) if id(inner) not in tests]
+        texts = [getattr(freeze, node.id, None) if isinstance(node, ast.Name) else getattr(node, "value", None) for node in named]
+        found |= {text: "`may_send`" for text in texts if isinstance(text, str) and text}
+    rest = [code for code in freeze.HELD_BACK if code not in found]
+    return table(("code", "from"), [(f"`{code}`", who) for code, who in (*found.items(), *((code, "the runner") for code in rest))])
+
+
+_LAST_MOMENT = """Why an effect does not leave, asked at the instant before it would: by `may_send` (`fsm/freeze.py`), and by the runner,
+whose journal has failed or which stops. A gateway answers `stale_fence`, too. It was certainly not sent."""
 
 
 def render() -> str:
@@ -291,7 +315,7 @@ def render() -> str:
         ("Modes", f"`{'`, `'.join(FreezeMode)}` (`fsm/freeze.py`).", essay_tables(freeze)),
         ("Phases of the sweep", f"`{'`, `'.join(SweepPhase)}` (`fsm/sweep.py`).", essay_tables(sweep)),
         ("Codes", "Stable: a program may compare them. Words may change.", codes()),
-        ("Codes of the last moment", "What `may_send` answers at the instant before an effect leaves (`fsm/freeze.py`).", send_codes()),
+        ("Codes of the last moment", _LAST_MOMENT, send_codes()),
     ]
     lines = ["# Tables", "", "Generated by `python spec/generate.py` from the program. Do not edit."]
     for title, lead, body in parts:
