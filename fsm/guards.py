@@ -369,17 +369,11 @@ def _known(guard: Guard, was: Order | None, order: Order | None) -> GuardState:
 def _place_known(order: Order) -> GuardState:
     if order.claiming:
         return GuardState.INTENT
-    if order.ended is Ended.REJECTED and not order.accepted and not order.cum_qty:
-        return GuardState.REJECTED
-    if _happened(order):
+    if order.accepted or order.cum_qty:
         return GuardState.DONE
+    if order.ended is not Ended.NO:
+        return GuardState.REJECTED if order.ended is Ended.REJECTED else GuardState.DONE
     return GuardState.IN_DOUBT if order.requests.doubt_ns else GuardState.INTENT
-
-
-def _happened(order: Order) -> bool:
-    """Whether it is or was at the venue."""
-    refused = order.ended is Ended.REJECTED and not order.accepted
-    return bool(order.cum_qty) or (not refused and (order.accepted or order.ended is not Ended.NO))
 
 
 def _replace_known(guard: Guard, was: Order | None, order: Order) -> GuardState:
