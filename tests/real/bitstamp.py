@@ -27,7 +27,6 @@ import csv
 import hashlib
 import heapq
 import lzma
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -74,6 +73,8 @@ from haltcore.fsm.events import (
     Verb,
 )
 
+from tests.real.data import data_folder
+
 NAME = "bitstamp_2015-05-01"
 SYMBOL = "BTCUSD"
 CONFIG = Config("btstmp1", (SYMBOL,), venue=VenueTraits(conditional=False))
@@ -99,9 +100,8 @@ class Row:
 
 def folder() -> Path | None:
     """Where the data lies, or None when it is not here."""
-    named = os.environ.get("HALTCORE_DATA")
-    root = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data"
-    return root / NAME if (root / NAME / "orders.csv.xz").is_file() else None
+    path = data_folder() / NAME
+    return path if (path / "orders.csv.xz").is_file() else None
 
 
 def read(path: Path) -> Iterator[Row]:

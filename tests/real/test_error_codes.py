@@ -6,9 +6,7 @@ nobody knows, or that one should try again.
 """
 
 import json
-import os
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,18 +16,14 @@ from haltcore.fsm.failure_exceptions import EXCEPTIONS
 from haltcore.fsm.failure_tables import CODES
 from haltcore.fsm.failures import TABLE, Failure, classify, classify_exception, known
 
+from tests.real.data import data_folder
 
-def file() -> Path | None:
-    named = os.environ.get("HALTCORE_DATA")
-    path = (Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data") / "error_codes.json"
-    return path if path.is_file() else None
-
-
-FILE = file()
+FILE = data_folder() / "error_codes.json"
+HERE = FILE.is_file()
 pytestmark = pytest.mark.skipif(
-    FILE is None, reason="ERROR CODES NOT CHECKED: error_codes.json is not here; set HALTCORE_DATA to the folder that holds it"
+    not HERE, reason="ERROR CODES NOT CHECKED: error_codes.json is not here; set HALTCORE_DATA to the folder that holds it"
 )
-DATA: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE else {"venues": {}}
+DATA: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if HERE else {"venues": {}}
 VENUES = {name: rows for name, rows in DATA["venues"].items() if isinstance(rows, dict)}
 ROWS = [(venue, code, row) for venue, rows in VENUES.items() for code, row in rows.items()]
 
